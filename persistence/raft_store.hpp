@@ -1,0 +1,114 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "persistence/database.hpp"
+#include "persistence/types.hpp"
+
+namespace coordinator {
+
+/// What the keeper wants saved in one transaction.
+struct raft_write {
+  std::uint64_t number = 0;                ///< Counts the keeper's writes; rising, and not stored.
+  std::optional<hard_state> state;         ///< Term and vote.
+  std::optional<log_index> truncate_from;  ///< Entries at or above it are deleted first.
+  std::vector<log_entry> entries;          ///< Then these are appended; contiguous with what is there.
+  std::optional<std::string> formation;    ///< Opaque bytes of the formation core: saved proposal, promises.
+  std::optional<genesis> formed;           ///< The cluster was founded. Once set it is never changed.
+};
+
+/// A stretch of the log that is all of one term.
+struct term_run {
+  log_index first;
+  term_number term;
+
+  friend bool operator==(const term_run&, const term_run&) = default;
+};
+
+/// What a node finds in its raft.db at start.
+struct raft_contents {
+  node_id node;
+  incarnation_id incarnation;
+  hard_state state;
+  std::optional<genesis> founded;
+  std::string formation;
+  log_index first_index{1};
+  log_index last_index;                ///< first_index - 1 when the log is empty.
+  std::vector<term_run> terms;         ///< Of the whole log, ascending.
+  std::vector<log_entry> memberships;  ///< The genesis and membership entries still in the log, ascending.
+  std::int64_t last_time_ms = 0;       ///< The time of the last entry.
+  std::vector<log_entry> tail;         ///< The newest entries, ascending, up to last_index without a gap.
+};
+
+struct raft_store_options {
+  std::string vfs;  ///< The SQLite VFS to go through; empty is the system's own.
+  /// Bytes of payload that `raft_contents::tail` may hold. The newest entry is in it whatever its size.
+  std::size_t tail_bytes = 16u << 20;
+  /// The incarnation of a file that is created; drawn at random by the caller, never 0.
+  std::uint64_t new_incarnation = 0;
+  /// Whether a file may be created, or finished whose creation was cut short. False where the data
+  /// directory was found to be a node's: its raft.db must then hold one.
+  bool create = true;
+  int checkpoint_pages = 4000;
+};
+
+/// raft.db: everything that Raft must not forget or tear. Owned by one writer actor, which holds the only
+/// connection to it. Each call blocks on the disk.
+///
+/// Every row carries a CRC-32C, checked whenever it is read. After any failed write the store refuses all
+/// later ones with the same error: after a failed fsync nobody can know what is on the disk.
+class raft_store {
+ public:
+  /// Opens `path`, creating it durably with its incarnation when it is absent, and reads the whole log once to check
+  /// it. All that `contents` says is on the disk when this returns.
+  ///
+  /// Throws damaged_error naming the row that is missing or does not match its checksum, refused_error for a
+  /// file of another node or a newer version, database_error when it cannot be read or written.
+  static std::unique_ptr<raft_store> open(const std::string& path, const node_id& node,
+                                          const raft_store_options& options);
+  ~raft_store();
+  raft_store(const raft_store&) = delete;
+  raft_store& operator=(const raft_store&) = delete;
+
+  /// What was found at opening; later writes do not change it.
+  const raft_contents& contents() const;
+  /// The same, handed over so that the tail is not kept twice.
+  raft_contents take_contents();
+
+  /// Saves all of `write` in one transaction, and returns when it is on the disk. An empty one is fine and
+  /// costs nothing.
+  ///
+  /// Throws database_error; then the write is on the disk wholly or not at all, which only reopening can
+  /// tell. Throws std::logic_error, with nothing changed, for entries that leave a gap or whose terms fall.
+  void write(const raft_write& write);
+
+  /// The entries from `from` to `to`, both included, up to `max_bytes` of payload but at least one. Empty
+  /// when `from` lies outside the log or beyond `to`. Throws damaged_error for a row that is missing or does
+  /// not match its checksum.
+  std::vector<log_entry> read_entries(log_index from, log_index to, std::size_t max_bytes);
+
+  log_index first_index() const;
+  log_index last_index() const;
+
+ private:
+  class implementation;
+  explicit raft_store(std::unique_ptr<implementation> impl);
+  std::unique_ptr<implementation> impl_;
+};
+
+/// Who a raft.db belongs to; see `inspect_raft_file`.
+struct raft_owner {
+  node_id node;
+  incarnation_id incarnation;
+  std::optional<std::string> cluster_id;
+};
+
+/// Reads whose `path` is without changing it. Nothing for a file whose creation was cut short, so that
+/// nobody has ever acted on it. Throws as `raft_store::open` does.
+std::optional<raft_owner> inspect_raft_file(const std::string& path, const std::string& vfs = {});
+
+}  // namespace coordinator
