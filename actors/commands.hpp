@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -75,10 +78,29 @@ inline bool is_final(task_status x) {
   return x >= task_status::completed;
 }
 
+/// A number of a client's, kept in millionths: floating point would round differently as it goes through bytes and
+/// back, and replicas would part. Not-a-number becomes 0 and anything beyond +-2e12 that bound, which `validate`
+/// refuses.
+struct decimal {
+  std::int64_t millionths = 0;
+
+  decimal() = default;
+  // Implicit, so that what JSON holds goes straight into a capability.
+  decimal(double x) : millionths(x == x ? std::llround(std::clamp(x, -2e12, 2e12) * 1e6) : 0) {}
+  double value() const { return static_cast<double>(millionths) / 1e6; }
+
+  friend auto operator<=>(const decimal&, const decimal&) = default;
+
+  template <class Inspector>
+  friend typename Inspector::result_type inspect(Inspector& f, decimal& x) {
+    return f(x.millionths);
+  }
+};
+
 /// What a worker offers, or a task asks for, under one name. A JSON list of names is a map of names to `true`.
 /// A number is met by a number at least as large, a bool or a string by an equal one, and `true` also by any
 /// value that is not false, 0 or "".
-using capability = std::variant<bool, double, std::string>;
+using capability = std::variant<bool, decimal, std::string>;
 using capability_map = std::map<std::string, capability>;
 
 /// One attempt of one task: attempts of a task are numbered from 1 and never reused.
@@ -163,7 +185,8 @@ struct remove_worker {
 
 /// All or none. `ids` are the task ids in order, also when `idempotency_key` repeats. conflict (a task_id exists with
 /// another body), dependency_missing, dependency_cycle, maintenance, queue_full; `field` names what is at fault, as
-/// "tasks[3].depends_on[0]". A task that exists with the same body is left as it is and is no error.
+/// "tasks[3].depends_on[0]"; the front cuts "tasks[0]." off where the request was a single task. A task that exists
+/// with the same body is left as it is and is no error.
 struct submit_tasks {
   std::vector<task_spec> tasks;
 };
@@ -216,18 +239,18 @@ struct expire_attempts {
   std::vector<expired_attempt> attempts;
 };
 
-/// From the leader's fleet: these workers fell silent. Their attempts come as expire_attempts beside it.
+/// From the leader's fleet: these workers fell silent. Their unfinished attempts end as worker_offline with it.
 struct mark_offline {
   std::vector<std::string> workers;
 };
 
-/// What a heartbeat says of its machine. Finite, at most limits::capability_number.
+/// What a heartbeat says of its machine; numbers of at most limits::capability_number.
 struct worker_figures {
   std::string worker_id;
   std::int64_t last_heartbeat_ms = 0;
-  double cpu_usage = 0;
-  double memory_usage = 0;
-  double gpu_usage = 0;
+  decimal cpu_usage;
+  decimal memory_usage;
+  decimal gpu_usage;
   std::string current_task;
 };
 
