@@ -1,0 +1,316 @@
+#include "http/http_server.hpp"
+
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "http/problem.hpp"
+
+namespace coordinator {
+namespace {
+
+void set_option(socket_t socket, int level, int name, int value) {
+  ::setsockopt(socket, level, name, &value, sizeof value);
+}
+
+/// A worker's machine may vanish during a long poll; then nothing but probes tells.
+void prepare(socket_t socket) {
+  set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+  set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
+  set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, 20);
+  set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, 5);
+  set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, 3);
+}
+
+problem timed_out(const char* what) {
+  return {408, "request_timeout", std::string{"The request's "} + what + " did not arrive in time.", {}, {}, {}};
+}
+
+}  // namespace
+
+class http_server::watch : public client_watch {
+ public:
+  watch(socket_t socket, const std::atomic<bool>& stopping) : socket_(socket), stopping_(stopping) {}
+
+  bool gone() const override {
+    pollfd p{socket_, POLLRDHUP, 0};
+    return ::poll(&p, 1, 0) > 0;
+  }
+  bool stopping() const override { return stopping_; }
+
+ private:
+  socket_t socket_;
+  const std::atomic<bool>& stopping_;
+};
+
+/// The answer that cpp-httplib is about to write on this thread.
+struct http_server::exchange {
+  http_response response;
+  bool keep_alive;
+  bool chunks;
+  connection& client;
+
+  static thread_local exchange* current;
+};
+
+thread_local http_server::exchange* http_server::exchange::current = nullptr;
+
+http_server::http_server(http_server_options options, request_handler& handler)
+    : options_(std::move(options)), handler_(handler) {
+  // The library's default is SO_REUSEPORT, with which two programs of one user share a port unawares.
+  set_socket_options([](socket_t socket) { set_option(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
+  set_keep_alive_timeout(std::chrono::duration_cast<std::chrono::seconds>(options_.limits.idle_timeout).count());
+  set_keep_alive_max_count(1'000'000);
+  set_pre_routing_handler([this](const httplib::Request&, httplib::Response& response) {
+    fill_response(response);
+    return HandlerResponse::Handled;
+  });
+  set_post_routing_handler([](const httplib::Request&, httplib::Response& response) {
+    if (exchange::current->keep_alive)
+      return;
+    response.headers.erase("Keep-Alive");
+    response.headers.erase("Connection");
+    response.set_header("Connection", "close");
+  });
+}
+
+http_server::~http_server() {
+  stop(std::chrono::milliseconds{0});
+}
+
+std::string http_server::start() {
+  auto host = options_.host;
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']')
+    host = host.substr(1, host.size() - 2);
+  errno = 0;
+  port_ = options_.port == 0 ? bind_to_any_port(host) : (bind_to_port(host, options_.port) ? options_.port : -1);
+  if (port_ < 0 || ::listen(svr_sock_, options_.backlog) != 0) {
+    auto why = errno;
+    auto where = options_.host + ":" + std::to_string(options_.port);
+    if (why == EADDRINUSE)
+      return "cannot listen for HTTP on " + where + ": the port is in use by another program";
+    return "cannot listen for HTTP on " + where + ": " +
+           (why == 0 ? std::string{"the address cannot be resolved"} : std::string{std::strerror(why)});
+  }
+  // svr_sock_ itself keeps its value to the end: the library takes an invalid one as word to break streams off.
+  listener_ = svr_sock_;
+  wake_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  threads_ = std::make_unique<connection_threads>(options_.threads);
+  acceptor_ = std::thread{[this] { accept_loop(); }};
+  return {};
+}
+
+void http_server::stop(std::chrono::milliseconds grace) {
+  if (!acceptor_.joinable())
+    return;
+  stopping_ = true;
+  std::uint64_t one = 1;
+  (void)!::write(wake_, &one, sizeof one);
+  acceptor_.join();
+  ::close(listener_);
+  {
+    std::unique_lock lock{mutex_};
+    for (auto& [socket, idle] : live_)
+      if (idle)
+        ::shutdown(socket, SHUT_RDWR);
+    changed_.wait_for(lock, grace, [this] { return live_.empty(); });
+    for (auto& [socket, idle] : live_)
+      ::shutdown(socket, SHUT_RDWR);
+  }
+  threads_.reset();
+  ::close(wake_);
+}
+
+std::size_t http_server::connections() const {
+  std::lock_guard lock{mutex_};
+  return live_.size();
+}
+
+// The library's own loop ends the server on any error of accept but three, so this one is ours.
+void http_server::accept_loop() {
+  while (!stopping_) {
+    pollfd p[2] = {{listener_, POLLIN, 0}, {wake_, POLLIN, 0}};
+    if (::poll(p, 2, -1) < 0 && errno != EINTR)
+      break;
+    if (p[0].revents == 0)
+      continue;
+    if (!accept_one()) {
+      // Out of descriptors or memory: the connection stays in the backlog until one is free.
+      pollfd wake{wake_, POLLIN, 0};
+      ::poll(&wake, 1, 20);
+    }
+  }
+}
+
+bool http_server::accept_one() {
+  auto socket = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+  if (socket < 0)
+    return errno == EINTR || errno == EAGAIN || errno == ECONNABORTED;
+  prepare(socket);
+  {
+    std::lock_guard lock{mutex_};
+    live_.emplace(socket, true);
+  }
+  if (!threads_->run([this, socket] { process_and_close_socket(socket); })) {
+    refuse(socket);
+    std::lock_guard lock{mutex_};
+    live_.erase(socket);
+    ::close(socket);
+  }
+  return true;
+}
+
+void http_server::refuse(socket_t socket) {
+  auto response =
+      to_response({503, "too_many_connections", "This node has no room for another connection.", {}, {}, 1});
+  handler_.complete(response);
+  std::string text = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: " + response.content_type +
+                     "\r\nContent-Length: " + std::to_string(response.body.size()) + "\r\n";
+  for (auto& [name, value] : response.headers)
+    text += name + ": " + value + "\r\n";
+  text += "\r\n" + response.body;
+  (void)!::send(socket, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+bool http_server::process_and_close_socket(socket_t socket) {
+  try {
+    connection client{socket, options_.limits};
+    serve(client);
+  } catch (const std::exception& e) {
+    spdlog::error("http: a connection ended by an exception: {}", e.what());
+  }
+  // Under the lock, so that stop never shuts down a descriptor that has been given to somebody else.
+  std::lock_guard lock{mutex_};
+  live_.erase(socket);
+  ::shutdown(socket, SHUT_RDWR);
+  ::close(socket);
+  changed_.notify_all();
+  return true;
+}
+
+/// False once the server is being stopped: a connection that was idle then gets no further request in.
+bool http_server::set_idle(socket_t socket, bool idle) {
+  std::lock_guard lock{mutex_};
+  live_[socket] = idle;
+  return !stopping_;
+}
+
+void http_server::serve(connection& client) {
+  // One that has not yet said anything gets the time of a head, not that of a client between two requests.
+  auto patience = options_.limits.head_timeout;
+  while (set_idle(client.socket(), true) && client.wait_for_request(patience)) {
+    set_idle(client.socket(), false);
+    if (!serve_one(client))
+      return;
+    patience = options_.limits.idle_timeout;
+  }
+}
+
+/// True if the connection may carry another request.
+bool http_server::serve_one(connection& client) {
+  std::string text;
+  auto outcome = client.read_head(text);
+  if (outcome == connection::outcome::closed)
+    return false;
+  if (outcome == connection::outcome::timed_out)
+    return send(client, nullptr, to_response(timed_out("head")), false);
+  if (outcome != connection::outcome::ok)
+    return send(client, nullptr, to_response({431, "head_too_large", "The request's head is too large.", {}, {}, {}}),
+                false);
+  auto parsed = parse_request_head(text);
+  if (auto wrong = std::get_if<problem>(&parsed))
+    return send(client, nullptr, to_response(*wrong), false);
+  auto& head = std::get<request_head>(parsed);
+  bool keep_alive = head.keep_alive;
+  auto response = answer(client, head, keep_alive);
+  return send(client, &head, std::move(response), keep_alive && !stopping_);
+}
+
+http_response http_server::answer(connection& client, request_head& head, bool& keep_alive) {
+  auto& request = head.request;
+  request.peer_address = client.peer_address();
+  request.from_loopback = client.from_loopback();
+  watch watched{client.socket(), stopping_};
+  request.client = &watched;
+  auto limit = std::min(handler_.body_limit(request), options_.limits.body_bytes);
+  bool announced_too_much = head.content_length.value_or(0) > limit;
+  if (head.expects_continue && !announced_too_much) {
+    constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+    client.write(go_on.data(), go_on.size());
+  }
+  auto outcome = client.read_body(head, limit, request.body);
+  if (outcome != connection::outcome::ok)
+    keep_alive = false;
+  switch (outcome) {
+    case connection::outcome::ok:
+      break;
+    case connection::outcome::too_large:
+      return to_response(too_large("The body is larger than " + std::to_string(limit) + " bytes."));
+    case connection::outcome::timed_out:
+      return to_response(timed_out("body"));
+    default:
+      return to_response(malformed("The body ended early or its chunks are malformed."));
+  }
+  try {
+    return handler_.answer(request);
+  } catch (const std::exception& e) {
+    spdlog::error("http: {} {} ended by an exception: {}", request.method, request.path, e.what());
+    return to_response({500, "internal_error", "The request could not be handled.", {}, {}, {}});
+  }
+}
+
+bool http_server::send(connection& client, const request_head* head, http_response response, bool keep_alive) {
+  handler_.complete(response);
+  client.begin_answer(response.endless);
+  bool chunks = !head || !head->http_1_0;
+  if (response.stream && !chunks)
+    keep_alive = false;
+  exchange now{std::move(response), keep_alive, chunks, client};
+  exchange::current = &now;
+  // The library parses a head of our own making, for only the answer is left to do: its parser decodes header
+  // values, matches ranges by a recursive regular expression, and knows nothing of two lengths.
+  client.present(head && head->request.method == "HEAD" ? "HEAD / HTTP/1.1\r\n\r\n" : "GET / HTTP/1.1\r\n\r\n");
+  bool closed = false;
+  auto written = process_request(client, false, closed, nullptr);
+  exchange::current = nullptr;
+  if (!written || !client.flush())
+    return false;
+  if (!keep_alive)
+    client.linger();
+  return keep_alive;
+}
+
+void http_server::fill_response(httplib::Response& to) {
+  auto& now = *exchange::current;
+  auto& from = now.response;
+  to.status = from.status;
+  for (auto& [name, value] : from.headers)
+    to.set_header(name, value);
+  if (!from.stream) {
+    to.body = std::move(from.body);
+    if (!from.content_type.empty())
+      to.set_header("Content-Type", from.content_type);
+    return;
+  }
+  auto provider = [&now](std::size_t, httplib::DataSink& sink) {
+    now.client.write_through();
+    bool complete = now.response.stream([&](std::string_view piece) {
+      return piece.empty() || (sink.write(piece.data(), piece.size()) && sink.is_writable());
+    });
+    if (complete)
+      sink.done();
+    return complete;
+  };
+  if (now.chunks)
+    to.set_chunked_content_provider(from.content_type, provider);
+  else
+    to.set_content_provider(from.content_type, provider);
+}
+
+}  // namespace coordinator

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <httplib.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+
+#include "http/connection.hpp"
+#include "http/connection_threads.hpp"
+#include "http/message.hpp"
+
+namespace coordinator {
+
+struct http_server_options {
+  std::string host = "127.0.0.1";
+  int port = 8080;  ///< 0: the system picks one.
+  connection_limits limits;
+  connection_threads::settings threads;
+  int backlog = 1024;
+};
+
+/// The HTTP port of a node: cpp-httplib with its measured limits lifted. It listens with a real backlog, gives
+/// every connection a thread without a fixed number of them, and reads requests under deadlines (see
+/// `connection`); cpp-httplib binds the port and writes the answers. All requests go to one handler.
+class http_server : private httplib::Server {
+ public:
+  http_server(http_server_options options, request_handler& handler);
+  /// As `stop` without grace.
+  ~http_server() override;
+
+  /// Binds and begins to accept. On failure says why, in one sentence for the operator; empty: it runs.
+  [[nodiscard]] std::string start();
+  /// The port it listens on.
+  int port() const { return port_; }
+
+  /// Accepts no more, closes connections without a request, and lets the others finish theirs until `grace` has
+  /// passed; then breaks them off. Waits for all handlers to return.
+  void stop(std::chrono::milliseconds grace);
+
+  /// Live connections.
+  std::size_t connections() const;
+
+ private:
+  class watch;
+  struct exchange;
+
+  void accept_loop();
+  bool accept_one();
+  void refuse(socket_t socket);
+  bool process_and_close_socket(socket_t socket) override;
+  void serve(connection& client);
+  bool serve_one(connection& client);
+  http_response answer(connection& client, request_head& head, bool& keep_alive);
+  bool send(connection& client, const request_head* head, http_response response, bool keep_alive);
+  void fill_response(httplib::Response& to);
+  bool set_idle(socket_t socket, bool idle);
+
+  const http_server_options options_;
+  request_handler& handler_;
+  int port_ = 0;
+  socket_t listener_ = -1;
+  int wake_ = -1;
+  std::atomic<bool> stopping_{false};
+  std::thread acceptor_;
+  std::unique_ptr<connection_threads> threads_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::unordered_map<socket_t, bool> live_;  ///< Whether it waits for a request.
+};
+
+}  // namespace coordinator

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace coordinator {
+
+/// A name and a value. The names of a request's headers are in lower case; values are as they came.
+using header_list = std::vector<std::pair<std::string, std::string>>;
+
+/// What a handler that waits may ask about the connection that waits for it. Thread-safe.
+class client_watch {
+ public:
+  virtual ~client_watch() = default;
+  /// True once the client has gone; nobody will read the answer.
+  virtual bool gone() const = 0;
+  /// True once the server is being stopped; a long poll should then end.
+  virtual bool stopping() const = 0;
+};
+
+/// One request, its body read whole.
+struct http_request {
+  std::string method;
+  std::string path;   ///< Percent-encoded, as it came: routing must not take %2F for a separator.
+  std::string query;  ///< What follows the '?', as it came.
+  header_list headers;
+  std::string body;
+  std::string peer_address;
+  bool from_loopback = false;
+  const client_watch* client = nullptr;  ///< Null where there is no connection to watch.
+
+  /// The first header of that name, which is to be given in lower case.
+  std::optional<std::string_view> header(std::string_view name) const {
+    auto i = std::find_if(headers.begin(), headers.end(), [&](auto& h) { return h.first == name; });
+    if (i == headers.end())
+      return std::nullopt;
+    return i->second;
+  }
+};
+
+/// Takes a piece of a streamed body; false once the client is gone, and the producer should end.
+using body_sink = std::function<bool(std::string_view)>;
+
+/// One answer: a body, or a producer that is called once and streams it in chunks.
+struct http_response {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+  header_list headers;
+  /// Returns false to break the connection off, so that the client does not take a part for the whole.
+  std::function<bool(const body_sink&)> stream;
+  /// For a stream without an end, such as events: no limit on its whole duration.
+  bool endless = false;
+
+  void set(std::string name, std::string value) { headers.emplace_back(std::move(name), std::move(value)); }
+};
+
+/// What a server asks of the program behind it. All calls may come from many threads at once.
+class request_handler {
+ public:
+  virtual ~request_handler() = default;
+  /// Called before the body is read; larger bodies are answered 413.
+  virtual std::size_t body_limit(const http_request& head) const = 0;
+  virtual http_response answer(http_request& request) = 0;
+  /// Adds what every answer carries; called for the server's own errors, too.
+  virtual void complete(http_response& response) const = 0;
+};
+
+}  // namespace coordinator
