@@ -73,10 +73,11 @@ struct append_entries {
   term_number prev_log_term;
   std::vector<log_entry> entries;
   log_index leader_commit;
+  bool commit_only = false;  ///< Only tells leader_commit: no answer is wanted unless it is refused.
 
   template <class Inspector>
   friend typename Inspector::result_type inspect(Inspector& f, append_entries& x) {
-    return f(x.leader, x.term, x.prev_log_index, x.prev_log_term, x.entries, x.leader_commit);
+    return f(x.leader, x.term, x.prev_log_index, x.prev_log_term, x.entries, x.leader_commit, x.commit_only);
   }
 };
 

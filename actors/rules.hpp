@@ -42,6 +42,7 @@ enum class defect : std::uint8_t {
 class defect_set {
  public:
   bool has(defect d) const;
+  bool any() const { return bits_.any(); }
   void add(defect d) { bits_.set(static_cast<std::size_t>(d)); }
 
  private:

@@ -37,7 +37,7 @@ class byte_writer {
     out_.push_back(static_cast<char>(x));
   }
 
-  void write(const std::string& x) {
+  void write(std::string& x) {
     unsigned_number(x.size());
     out_.append(x);
   }

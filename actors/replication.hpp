@@ -1,0 +1,295 @@
+#pragma once
+
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "actors/leader_clock.hpp"
+#include "actors/messages.hpp"
+#include "actors/raft_log.hpp"
+#include "actors/rules.hpp"
+
+namespace coordinator {
+
+struct replication_config {
+  sender self;
+  milliseconds election_timeout_min{150};
+  milliseconds election_timeout_max{300};
+  std::size_t append_bytes = 64 << 10;       ///< Payload of one append_entries, unless a single entry is larger.
+  std::size_t window_bytes = 1 << 20;        ///< Payload under way to one peer.
+  std::size_t window_messages = 64;          ///< append_entries under way to one peer.
+  std::size_t uncommitted_bytes = 64 << 20;  ///< Payload beyond commit_index; past it proposals are refused as busy.
+  std::size_t memory_bytes = 16 << 20;       ///< Of the log kept in memory.
+  std::size_t apply_bytes = 1 << 20;         ///< Payload of one `committed`.
+  defect_set defects;
+};
+
+/// Monotonic time for time-outs, wall time for what a leader writes into entries.
+struct instant {
+  milliseconds steady{0};
+  std::int64_t wall_ms = 0;
+};
+
+/// Where an answer goes: to a peer, or to whoever injected the message over HTTP.
+struct reply_address {
+  node_id node;
+  std::uint64_t injected = 0;  ///< Not 0: the number of an injected message; `node` does not count then.
+};
+
+/// One message to a node; to this node itself where the answer is for its own gateway.
+struct outgoing {
+  reply_address to;
+  std::variant<append_entries, append_entries_reply, request_vote_reply, beat_reply, proposal_rejected,
+               read_index_reply, cluster_view, transfer_reply>
+      what;
+};
+
+/// Entries to be read from raft.db, for a peer that is far behind or for the state machine after a start.
+struct load_request {
+  std::uint64_t request = 0;
+  log_index from;
+  log_index to;
+  std::size_t max_bytes = 0;
+};
+
+/// Everything to be done after one message, in this order: save, send, apply.
+struct replication_actions {
+  std::optional<raft_write> write;  ///< To the log writer; on_written with its number must follow.
+  std::vector<load_request> loads;  ///< To the log writer; on_loaded must follow.
+  std::vector<outgoing> messages;
+  std::optional<campaign_leave> campaign;     ///< To election.
+  std::optional<send_timeout_now> hand_over;  ///< To election.
+  std::optional<beat_leave> beats;            ///< To heartbeat.
+  std::optional<want_round> round;            ///< To heartbeat.
+  std::optional<role_changed> role;           ///< To whoever watches roles.
+  std::vector<committed> apply;               ///< To the state machine.
+};
+
+/// The keeper's decisions (Raft figure 2): term, vote, log and membership, which change together or not at all, and
+/// the role, commit_index and peers' progress that follow from them. Plain data and logic: each method takes a
+/// message and the time and returns all that is to be done. Nothing is said before it is saved: answers that
+/// rest on a pending write are held back until on_written.
+///
+/// Before the cluster is formed it neither votes nor acknowledges; `found` begins its life.
+class replication {
+ public:
+  /// `last_applied` is what state.db holds: entries after it will be handed to the state machine once committed.
+  replication(replication_config config, raft_contents&& contents, log_index last_applied);
+
+  // From peers.
+  replication_actions on_request_vote(const request_vote&, const reply_address&, instant now);
+  replication_actions on_append_entries(append_entries, const reply_address&, instant now);
+  replication_actions on_append_entries_reply(const append_entries_reply&, instant now);
+  replication_actions on_propose(propose, instant now);
+  replication_actions on_read_index(const read_index&, instant now);
+  replication_actions on_transfer_leadership(const transfer_leadership&, instant now);
+  cluster_view view(std::uint64_t request, instant now) const;
+
+  // From election and heartbeat.
+  replication_actions on_ask_leave(const ask_leave&, instant now);
+  replication_actions on_tally(const tally&, instant now);
+  replication_actions on_higher_term(term_number, instant now);
+  replication_actions on_beat(const beat&, instant now);
+  replication_actions on_round_evidence(const round_evidence&, instant now);
+
+  // From the links.
+  replication_actions on_peer_up(const sender&, instant now);
+  replication_actions on_peer_down(const node_id&, instant now);
+  void on_rtt(const node_id&, std::int64_t rtt_us);
+
+  // From the log writer. An error ends writing for good (rule 5): the node neither campaigns nor leads nor
+  // acknowledges.
+  replication_actions on_written(std::uint64_t number, const std::string& error, instant now);
+  replication_actions on_loaded(std::uint64_t request, std::vector<log_entry> entries, instant now);
+  /// state.db cannot be written.
+  replication_actions on_disk_failed(const std::string& what, instant now);
+
+  /// Once a heartbeat interval: check-quorum, progress, renewal of leave, retransmission.
+  replication_actions on_tick(instant now);
+
+  /// Begins the life of a cluster that all founders have agreed on: entry 1 of term 1. `formation` is what is
+  /// to be saved with it.
+  replication_actions found(const genesis&, std::string formation, instant now);
+  /// Saves what the formation core wants to remember; `saved()` tells when it is durable.
+  replication_actions save_formation(std::string formation);
+  /// Number of the newest write that has been asked for, and of the newest that is durable.
+  std::uint64_t newest_write() const { return next_number_ - (next_ ? 0 : 1); }
+  std::uint64_t durable_write() const { return durable_write_; }
+
+  bool formed() const { return log_.members_index() > log_index{}; }
+  node_role role() const { return role_; }
+  term_number current_term() const { return state_.current_term; }
+  const std::optional<node_id>& voted_for() const { return state_.voted_for; }
+  const node_id& leader() const { return leader_; }
+  log_index commit_index() const { return commit_index_; }
+  log_index durable_index() const { return durable_index_; }
+  bool writable() const { return disk_error_.empty(); }
+  const raft_log& log() const { return log_; }
+  raft_status status(instant now) const;
+
+ private:
+  /// What the leader knows of one peer.
+  struct progress {
+    bool up = false;             ///< Its link is up, under `incarnation`.
+    incarnation_id incarnation;  ///< As its link proved it.
+    log_index next_index;
+    /// Highest index known to be durable in its log and equal to ours. Never falls within a leadership.
+    log_index match_index;
+    bool probing = true;  ///< One message at a time, until one fits.
+    struct flight {
+      log_index first;
+      log_index last;  ///< first - 1 when it carries no entries.
+      std::size_t bytes = 0;
+    };
+    std::deque<flight> flights;
+    std::size_t flight_bytes = 0;
+    log_index told_commit;
+    milliseconds last_sent{0};
+    std::optional<milliseconds> last_contact;  ///< When its last answer came in, or when that round began.
+    std::uint64_t load = 0;                    ///< The read of raft.db it waits for; 0: none.
+    std::int64_t rtt_us = -1;
+  };
+
+  struct pending_read {
+    read_index request;
+    std::uint64_t number = 0;  ///< 0: waits for an own-term entry to be committed.
+    log_index index;
+    std::uint64_t leave = 0;
+  };
+
+  struct held_message {
+    std::uint64_t write = 0;
+    outgoing message;
+  };
+
+  struct injected_acknowledgement {
+    reply_address to;
+    term_number term;
+    log_index index;
+  };
+
+  // replication.cpp
+  bool is_self_voter() const { return log_.members().is_voter(config_.self.id); }
+  bool counts(const sender&) const;
+  bool up_to_date(const request_vote&) const;
+  bool recent_contact(milliseconds window, instant now) const;
+  void start_campaign(bool transfer, replication_actions&, instant now);
+  campaign_leave campaign_message() const;
+  void release_campaign(replication_actions&, instant now);
+  void save_state();
+  void adopt_term(term_number, replication_actions&);
+  void become_follower(replication_actions&);
+  void end_leave() { leave_ = 0; }
+  void set_role(node_role, replication_actions&);
+  role_changed role_message() const;
+  void say(reply_address, decltype(outgoing::what), replication_actions&);
+  void fail_disk(const std::string& what, replication_actions&);
+  void finish(replication_actions&, instant now);
+  void flush_write(replication_actions&, instant now);
+  void advance_apply(replication_actions&);
+  milliseconds patience() const;
+
+  // replication_follower.cpp
+  void accept_leader(const sender&, term_number, replication_actions&, instant now);
+  void append_new(std::vector<log_entry>&);
+  void truncate(log_index);
+  void raise_commit(log_index leader_commit);
+  void acknowledge(replication_actions&);
+
+  // replication_leader.cpp
+  void become_leader(replication_actions&, instant now);
+  void resign(replication_actions&);
+  beat_leave beat_message() const;
+  void append_own(entry_kind, std::string payload, instant now);
+  void replicate_all(replication_actions&, instant now);
+  void replicate(const node_id&, progress&, replication_actions&, instant now);
+  void send_append(const node_id&, progress&, std::vector<log_entry>, replication_actions&, instant now);
+  void rewind(progress&);
+  bool advance_commit(replication_actions&, instant now);
+  void serve_reads(replication_actions&, instant now);
+  void answer_reads(std::uint64_t up_to, replication_actions&);
+  void fail_reads(replication_actions&);
+  bool has_quorum_contact(instant now) const;
+  bool makes_progress(instant now) const;
+  void drive_transfer(replication_actions&, instant now);
+
+  replication_config config_;
+  raft_log log_;
+  hard_state state_;
+  std::string cluster_id_;
+  node_role role_ = node_role::unformed;
+  node_id leader_;                // Of current_term; empty: not known.
+  std::uint64_t leave_ = 0;       // The live leave, to campaign or to beat; 0: none.
+  std::uint64_t last_leave_ = 0;  // Leaves are numbered.
+  bool leave_is_pre_vote_ = false;
+  bool leave_is_transfer_ = false;
+  std::string disk_error_;
+
+  /// Highest index known to be on a majority's disks. Never decreases; handed_ <= commit_index_ <= last_index.
+  log_index commit_index_;
+  /// Highest index durable in the own raft.db.
+  log_index durable_index_;
+  /// Highest index given to the state machine.
+  log_index handed_;
+  std::uint64_t apply_load_ = 0;
+
+  // Following.
+  struct contact {
+    node_id leader;
+    milliseconds at{0};
+  };
+  std::optional<contact> last_contact_;  // With a leader; ends with its link.
+  std::optional<milliseconds> last_grant_;
+  std::optional<milliseconds> last_heard_;  // From any leader; for the eye only.
+  log_index matched_;                       // What an append of current_term proved to be equal to the leader's log.
+  bool owes_acknowledgement_ = false;
+  std::vector<injected_acknowledgement> injected_;
+
+  // Saving: one write under way, the next one gathered meanwhile (group commit).
+  std::optional<raft_write> next_;
+  std::uint64_t next_number_ = 1;
+  std::uint64_t durable_write_ = 0;
+  std::uint64_t state_write_ = 0;  // The newest write that carries term and vote.
+  bool writing_ = false;
+  log_index emitted_last_;  // The last entry in raft.db once all writes that were given out are done.
+  log_index writing_last_;  // What its completion makes durable, lowered by truncation.
+  milliseconds write_progress_{0};
+  std::deque<held_message> held_;
+  struct held_campaign {
+    std::uint64_t write = 0;
+    std::uint64_t leave = 0;
+  };
+  std::optional<held_campaign> held_campaign_;  // A campaign whose own vote is being saved.
+
+  // Leading.
+  std::map<node_id, progress> peers_;
+  leader_clock clock_;
+  log_index own_term_first_;
+  bool ready_ = false;  // An entry of the own term is committed.
+  milliseconds quorum_progress_{0};
+  milliseconds leader_since_{0};
+  struct proposed {
+    log_index last;
+    std::size_t bytes = 0;
+  };
+  std::deque<proposed> uncommitted_;  // Batches beyond commit_index_.
+  std::size_t uncommitted_bytes_ = 0;
+  std::deque<pending_read> reads_;
+  std::uint64_t last_read_ = 0;
+  std::uint64_t round_wanted_ = 0;
+  struct transfer_state {
+    node_id to;
+    milliseconds deadline{0};
+    bool told = false;
+  };
+  std::optional<transfer_state> transfer_;
+
+  std::uint64_t last_load_ = 0;
+  role_changed announced_;
+};
+
+}  // namespace coordinator
