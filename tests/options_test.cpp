@@ -1,0 +1,290 @@
+#include "actors/options.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <initializer_list>
+
+#include "tests/support/temporary_directory.hpp"
+
+using namespace coordinator;
+
+namespace {
+
+/// Sets an environment variable for as long as it lives.
+class variable {
+ public:
+  variable(const char* name, const std::string& value) : name_(name) { ::setenv(name, value.c_str(), 1); }
+  ~variable() { ::unsetenv(name_); }
+  variable(const variable&) = delete;
+
+ private:
+  const char* name_;
+};
+
+node_options parsed(std::vector<std::string> arguments) {
+  return parse_options(arguments).node;
+}
+
+/// The line that a bad command line ends with.
+std::string refusal(std::vector<std::string> arguments) {
+  try {
+    parse_options(arguments);
+  } catch (const options_error& e) {
+    CHECK(std::string{e.what()}.find('\n') == std::string::npos);
+    return e.what();
+  }
+  return "accepted";
+}
+
+bool contains(const std::string& text, std::initializer_list<const char*> parts) {
+  for (auto part : parts)
+    if (text.find(part) == std::string::npos)
+      return false;
+  return true;
+}
+
+std::string write_file(const temporary_directory& directory, const std::string& text) {
+  auto path = (directory.path() / "node.json").string();
+  std::ofstream{path} << text;
+  return path;
+}
+
+}  // namespace
+
+TEST_CASE("options: a node without any is a cluster of one on loopback") {
+  auto node = parsed({});
+  CHECK(node.http == host_port{"127.0.0.1", 8080});
+  CHECK(node.cluster == host_port{"127.0.0.1", 18080});
+  CHECK(node.http_address() == "127.0.0.1:8080");
+  CHECK(node.cluster_address() == "127.0.0.1:18080");
+  CHECK_FALSE(node.redundancy);
+  CHECK(node.peers.empty());
+  CHECK(node.election_timeout_min.count() == 150);
+  CHECK(node.election_timeout_max.count() == 300);
+  CHECK(node.heartbeat_interval.count() == 50);
+  CHECK(node.level == log_level::info);
+  CHECK(node.id.value.ends_with("-8080"));
+  CHECK(node.data_dir.filename() == node.id.value);
+  CHECK_FALSE(node.cluster_secret_file);
+}
+
+TEST_CASE("options: every flag arrives") {
+  auto node = parsed({"--node-id",
+                      "node-1",
+                      "--host",
+                      "10.0.0.1",
+                      "--port",
+                      "9000",
+                      "--cluster-port=9001",
+                      "--data-dir",
+                      "/var/lib/coordinator",
+                      "--enable-redundancy",
+                      "--peers",
+                      "node-2=10.0.0.2:9000:9001,10.0.0.3:9000",
+                      "--election-timeout-min",
+                      "200",
+                      "--election-timeout-max",
+                      "500",
+                      "--heartbeat-interval",
+                      "40",
+                      "--cluster-secret-file",
+                      "secret",
+                      "--cluster-token-file",
+                      "token",
+                      "--log-level",
+                      "debug",
+                      "--advertise",
+                      "one.example.org"});
+  CHECK(node.id.value == "node-1");
+  CHECK(node.http == host_port{"10.0.0.1", 9000});
+  CHECK(node.cluster == host_port{"10.0.0.1", 9001});
+  CHECK(node.http_address() == "one.example.org:9000");
+  CHECK(node.cluster_address() == "one.example.org:9001");
+  CHECK(node.data_dir == "/var/lib/coordinator");
+  CHECK(node.redundancy);
+  REQUIRE(node.peers.size() == 2);
+  CHECK(node.peers[0] == peer_options{node_id{"node-2"}, {"10.0.0.2", 9000}, {"10.0.0.2", 9001}});
+  CHECK(node.peers[1] == peer_options{std::nullopt, {"10.0.0.3", 9000}, {"10.0.0.3", 19000}});
+  CHECK(node.election_timeout_min.count() == 200);
+  CHECK(node.election_timeout_max.count() == 500);
+  CHECK(node.heartbeat_interval.count() == 40);
+  CHECK(node.cluster_secret_file == "secret");
+  CHECK(node.cluster_token_file == "token");
+  CHECK(node.level == log_level::debug);
+}
+
+TEST_CASE("options: peers may be DNS names and IPv6 addresses in brackets, and --peers may be repeated") {
+  auto node = parsed({"--enable-redundancy", "--cluster-secret-file", "s", "--peers",
+                      "b=coordinator-b.test:8080, c=[fd00::3]:8080:7000", "--peers", "[::2]:1"});
+  REQUIRE(node.peers.size() == 3);
+  CHECK(node.peers[0].http == host_port{"coordinator-b.test", 8080});
+  CHECK(node.peers[1].http == host_port{"fd00::3", 8080});
+  CHECK(node.peers[1].cluster == host_port{"fd00::3", 7000});
+  CHECK(to_string(node.peers[1].http) == "[fd00::3]:8080");
+  CHECK(node.peers[2].cluster == host_port{"::2", 10001});
+  CHECK(parsed({"--host", "[::1]"}).http_address() == "[::1]:8080");
+  CHECK(parsed({"--host", "::1"}).http_address() == "[::1]:8080");
+}
+
+TEST_CASE("options: a flag wins over a variable, and a variable over the file") {
+  temporary_directory directory;
+  auto file = write_file(directory, R"({"port": 7001, "node-id": "from-file", "log_level": "warn"})");
+  CHECK(parsed({"--config", file}).http.port == 7001);
+  CHECK(parsed({"--config", file}).level == log_level::warn);
+  {
+    variable port{"COORDINATOR_PORT", "7002"};
+    variable id{"COORDINATOR_NODE_ID", "from-variable"};
+    auto node = parsed({"--config", file, "--port", "7003"});
+    CHECK(node.http.port == 7003);
+    CHECK(node.id.value == "from-variable");
+    CHECK(parsed({"--config", file}).http.port == 7002);
+  }
+  {
+    variable config{"COORDINATOR_CONFIG", file};
+    CHECK(parsed({}).id.value == "from-file");
+  }
+  variable unknown{"COORDINATOR_COLOUR", "blue"};
+  variable blank{"COORDINATOR_PORT", ""};
+  CHECK(parsed({}).http.port == 8080);
+}
+
+TEST_CASE("options: redundancy and peers come from the environment and the file, too") {
+  {
+    variable redundancy{"COORDINATOR_ENABLE_REDUNDANCY", "yes"};
+    variable peers{"COORDINATOR_PEERS", "localhost:8081,localhost:8082"};
+    CHECK(parsed({}).peers.size() == 2);
+    CHECK(contains(refusal({"--enable-redundancy=false"}), {"--peers", "COORDINATOR_PEERS"}));
+  }
+  temporary_directory directory;
+  auto list = write_file(directory, R"({"enable-redundancy": true, "peers": ["b=localhost:8081", "[::1]:8082"]})");
+  auto node = parsed({"--config", list});
+  CHECK(node.redundancy);
+  REQUIRE(node.peers.size() == 2);
+  CHECK(node.peers[1].http == host_port{"::1", 8082});
+  variable bad{"COORDINATOR_ENABLE_REDUNDANCY", "perhaps"};
+  CHECK(contains(refusal({}), {"--enable-redundancy", "perhaps", "COORDINATOR_ENABLE_REDUNDANCY", "true or false"}));
+}
+
+TEST_CASE("options: a mistake in the file is named by its key") {
+  temporary_directory directory;
+  auto with = [&](const std::string& text) { return refusal({"--config", write_file(directory, text)}); };
+  CHECK(contains(with(R"({"port": "8080"})"), {"\"port\"", "\"8080\"", "a whole number"}));
+  CHECK(contains(with(R"({"port": 8080.5})"), {"\"port\"", "a whole number"}));
+  CHECK(contains(with(R"({"node-id": 7})"), {"\"node-id\"", "a string"}));
+  CHECK(contains(with(R"({"enable-redundancy": 1})"), {"\"enable-redundancy\"", "true or false"}));
+  CHECK(contains(with(R"({"peers": [1]})"), {"\"peers\"", "array of strings"}));
+  CHECK(contains(with(R"({"prot": 8080})"), {"no key \"prot\"", "--help"}));
+  CHECK(contains(with(R"({"config": "other.json"})"), {"no key \"config\""}));
+  CHECK(contains(with(R"({"node-id": "a", "node_id": "b"})"), {"\"node_id\"", "twice"}));
+  CHECK(contains(with("[1]"), {"one JSON object"}));
+  CHECK(contains(with("{\"port\": "), {"not JSON"}));
+  CHECK(contains(with(R"({"port": 99999})"), {"--port 99999", "--config file", "1 to 65535"}));
+  CHECK(contains(with(R"({"port": -1})"), {"--port -1", "1 to 65535"}));
+  CHECK(contains(refusal({"--config", "/nonexistent/node.json"}), {"--config /nonexistent/node.json"}));
+  CHECK(contains(refusal({"--config", directory.path().string()}), {"--config", "no such file"}));
+  variable config{"COORDINATOR_CONFIG", "/nonexistent/node.json"};
+  CHECK(contains(refusal({}), {"--config /nonexistent/node.json"}));
+}
+
+TEST_CASE("options: a bad value is refused with its flag, the value and what would do") {
+  CHECK(contains(refusal({"--port", "0"}), {"--port 0", "1 to 65535"}));
+  CHECK(contains(refusal({"--port", "65536"}), {"--port 65536", "1 to 65535"}));
+  CHECK(contains(refusal({"--port", "80a"}), {"--port 80a", "number"}));
+  CHECK(contains(refusal({"--port", "-5"}), {"--port -5", "number"}));
+  CHECK(contains(refusal({"--port", "18446744073709551696"}), {"--port 18446744073709551696"}));
+  CHECK(contains(refusal({"--port", ""}), {"--port \"\"", "number"}));
+  CHECK(contains(refusal({"--port"}), {"--port has no value"}));
+  CHECK(contains(refusal({"--port", "1", "--port", "2"}), {"--port", "more than once"}));
+  CHECK(contains(refusal({"--port", "60000"}), {"--port 60000", "70000", "--cluster-port"}));
+  CHECK(parsed({"--port", "60000", "--cluster-port", "60001"}).cluster.port == 60001);
+  CHECK(contains(refusal({"--cluster-port", "8080"}), {"--cluster-port 8080", "18080"}));
+  CHECK(contains(refusal({"--host", "10.0.0.256"}), {"--host 10.0.0.256", "IPv4"}));
+  CHECK(contains(refusal({"--host", "a b"}), {"--host a b", "DNS"}));
+  CHECK(contains(refusal({"--host", "localhost:8080"}), {"--host localhost:8080", "without a port"}));
+  CHECK(contains(refusal({"--host", "0.0.0.0"}), {"--host 0.0.0.0", "--advertise"}));
+  CHECK(contains(refusal({"--host", "[::]"}), {"--host [::]", "--advertise"}));
+  CHECK(contains(refusal({"--host", "0.0.0.0", "--advertise", "::"}), {"--advertise ::"}));
+  CHECK(parsed({"--host", "0.0.0.0", "--advertise", "ten.test"}).http_address() == "ten.test:8080");
+  CHECK(contains(refusal({"--node-id", "a/b"}), {"--node-id a/b", "letters"}));
+  CHECK(contains(refusal({"--node-id", "-a"}), {"--node-id -a", "letters"}));
+  CHECK(contains(refusal({"--node-id", std::string(65, 'a')}), {"--node-id aaa", "64"}));
+  CHECK(contains(refusal({"--node-id", "a\nb"}), {"--node-id a?b"}));
+  CHECK(contains(refusal({"--data-dir", ""}), {"--data-dir \"\""}));
+  CHECK(contains(refusal({"--log-level", "loud"}), {"--log-level loud", "trace, debug"}));
+  CHECK(contains(refusal({"--cluster-secret-file", ""}), {"--cluster-secret-file \"\""}));
+  CHECK(contains(refusal({"--colour", "blue"}), {"--colour", "--help"}));
+  CHECK(contains(refusal({"surplus"}), {"surplus", "--help"}));
+  CHECK(refusal({"--node-id", std::string(5000, 'a')}).size() < 400);
+}
+
+TEST_CASE("options: time-outs must agree with each other") {
+  CHECK(contains(refusal({"--election-timeout-min", "300"}), {"--election-timeout-min 300", "must be above"}));
+  CHECK(contains(refusal({"--election-timeout-max", "150"}), {"--election-timeout-max 150", "must be above"}));
+  CHECK(contains(refusal({"--heartbeat-interval", "75"}), {"--heartbeat-interval 75", "below half"}));
+  CHECK(contains(refusal({"--election-timeout-min", "100"}), {"--election-timeout-min 100", "below half"}));
+  CHECK(parsed({"--heartbeat-interval", "74"}).heartbeat_interval.count() == 74);
+  CHECK(contains(refusal({"--heartbeat-interval", "0"}), {"--heartbeat-interval 0", "milliseconds"}));
+  CHECK(contains(refusal({"--election-timeout-max", "600001"}), {"--election-timeout-max 600001", "600000"}));
+}
+
+TEST_CASE("options: peers must be other nodes, each named once") {
+  auto with = [](const std::string& peers) {
+    return refusal({"--node-id", "a", "--enable-redundancy", "--peers", peers});
+  };
+  CHECK(contains(with("localhost"), {"--peers localhost", "host:port"}));
+  CHECK(contains(with("localhost:0"), {"--peers", "1 to 65535"}));
+  CHECK(contains(with("localhost:60000"), {"70000", ":cluster_port"}));
+  CHECK(contains(with("localhost:8081:8081"), {"cluster port must be another"}));
+  CHECK(contains(with("localhost:8081:2:3"), {"host:port"}));
+  CHECK(contains(with("::1:8081"), {"brackets"}));
+  CHECK(contains(with("[::1:8081"), {"brackets"}));
+  CHECK(contains(with("0.0.0.0:8081"), {"could be reached"}));
+  CHECK(contains(with("b/c=localhost:8081"), {"node id"}));
+  CHECK(contains(with("=localhost:8081"), {"node id"}));
+  CHECK(contains(with("localhost:8081,"), {"in \"\"", "host:port"}));
+  CHECK(contains(with("localhost:8081,127.0.0.1:8081"), {"127.0.0.1:8081", "twice"}));
+  CHECK(contains(with("b=localhost:8081,b=localhost:8082"), {"twice"}));
+  CHECK(contains(with("b=localhost:8081:9999,c=localhost:8082:9999"), {"twice"}));
+  CHECK(contains(with("a=localhost:8081"), {"localhost:8081", "this node itself"}));
+  CHECK(contains(with("b=localhost:8080"), {"localhost:8080", "this node itself"}));
+  CHECK(contains(refusal({"--peers", "localhost:8081"}), {"--peers localhost:8081", "--enable-redundancy"}));
+  CHECK(contains(refusal({"--enable-redundancy"}), {"--enable-redundancy", "needs --peers"}));
+}
+
+TEST_CASE("options: nodes beyond loopback need a secret file") {
+  CHECK(contains(refusal({"--enable-redundancy", "--peers", "10.0.0.2:8080"}), {"--cluster-secret-file", "is needed"}));
+  CHECK(contains(refusal({"--enable-redundancy", "--host", "10.0.0.1", "--peers", "localhost:8081"}),
+                 {"--cluster-secret-file", "is needed"}));
+  CHECK(parsed({"--enable-redundancy", "--peers", "127.9.9.9:8080,[::1]:1"}).peers.size() == 2);
+}
+
+TEST_CASE("options: help and version are printed whatever else is wrong") {
+  variable bad{"COORDINATOR_PORT", "none"};
+  auto help = parse_options({"--help"}).print;
+  for (auto flag : {"--node-id",
+                    "--host",
+                    "--port",
+                    "--cluster-port",
+                    "--data-dir",
+                    "--enable-redundancy",
+                    "--peers",
+                    "--election-timeout-min",
+                    "--election-timeout-max",
+                    "--heartbeat-interval",
+                    "--cluster-secret-file",
+                    "--cluster-token-file",
+                    "--log-level",
+                    "--advertise",
+                    "--config",
+                    "--help",
+                    "--version",
+                    "COORDINATOR_NODE_ID",
+                    "8080",
+                    "150",
+                    "300",
+                    "50"})
+    CHECK_MESSAGE(help.find(flag) != std::string::npos, flag);
+  CHECK(parse_options({"--port", "none", "--version"}).print.starts_with("coordinator "));
+}
