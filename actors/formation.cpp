@@ -128,7 +128,7 @@ formation_actions formation::on_offer(const formation_offer& offer) {
                                [&](const member& m) { return incarnation_is(m); });
   // One proposal at a time: it gives way only where this node has promised never to finish it.
   auto& old = saved_.proposal.cluster_id;
-  bool free = old.empty() || (old == offer.replaces && saved_.abandoned == old);
+  bool free = old.empty() || saved_.abandoned == old;
   if (mine && all_known && free && !saving_ && saved_.abandoned != offer.proposal.cluster_id)
     save({offer.proposal, saved_.abandoned}, actions);
   return actions;
@@ -193,72 +193,52 @@ void formation::lead(const std::string& cluster_id, std::int64_t wall_ms, format
   auto ids = expects();
   if (ids.empty() || ids.front() != config_.self.id || !everyone_agrees())
     return;
-  // The one proposal that anybody has saved; ours first.
-  const genesis* standing = saved_.proposal.cluster_id.empty() ? nullptr : &saved_.proposal;
-  for (auto& id : ids)
-    if (auto said = said_by(id); said && !said->proposal.cluster_id.empty()) {
-      bool given_up = std::all_of(ids.begin(), ids.end(), [&](const node_id& one) {
-        auto s = said_by(one);
-        return (one == config_.self.id ? saved_.abandoned : s ? s->abandoned : "") == said->proposal.cluster_id;
-      });
-      if (!standing && !given_up)
-        standing = &said->proposal;
+  auto& mine = saved_.proposal;
+  if (!mine.cluster_id.empty() && saved_.abandoned != mine.cluster_id && is_intact(mine)) {
+    for (auto& id : ids) {
+      auto said = said_by(id);
+      if (id != config_.self.id && said && said->proposal.cluster_id != mine.cluster_id)
+        actions.messages.emplace_back(id, formation_offer{config_.self, mine});
     }
-  if (!standing) {
-    replaces_.clear();
-    for (auto& id : ids)
-      if (auto said = said_by(id); said && !said->proposal.cluster_id.empty())
-        replaces_ = said->proposal.cluster_id;
+    return;
+  }
+  // A founder lost its disk before the end. What was proposed then must be out of the way first.
+  if (!mine.cluster_id.empty() && !is_given_up(mine, actions))
+    return;
+  for (auto& id : ids)
+    if (auto said = said_by(id); said && !said->proposal.cluster_id.empty() && !is_given_up(said->proposal, actions))
+      return;
+  if (!actions.save)
     save({propose(cluster_id, wall_ms), saved_.abandoned}, actions);
-    return;
-  }
-  bool intact = std::all_of(standing->founders.members.begin(), standing->founders.members.end(),
-                            [&](const member& m) { return incarnation_is(m); });
-  if (!intact || saved_.abandoned == standing->cluster_id) {
-    replace(*standing, cluster_id, wall_ms, actions);
-    return;
-  }
-  if (saved_.proposal.cluster_id != standing->cluster_id) {
-    // Made by an earlier start of ours whose save did not last: impossible with this incarnation, so it is
-    // somebody else's idea of a cluster and an operator has to look.
-    return;
-  }
-  for (auto& id : ids) {
-    auto said = said_by(id);
-    if (id != config_.self.id && said && said->proposal.cluster_id != standing->cluster_id)
-      actions.messages.emplace_back(id, formation_offer{config_.self, saved_.proposal, replaces_});
-  }
 }
 
-/// A founder lost its disk before the end. The proposal is replaced once a majority of its founders survive and
-/// each of these has promised never to finish it but from a formed peer.
-void formation::replace(const genesis& old, const std::string& cluster_id, std::int64_t wall_ms,
-                        formation_actions& actions) {
-  std::vector<node_id> survivors;
-  for (auto& m : old.founders.members)
-    if (incarnation_is(m))
-      survivors.push_back(m.id);
-  if (survivors.size() < old.founders.members.size() / 2 + 1)
-    return;
+bool formation::is_intact(const genesis& proposal) const {
+  return std::all_of(proposal.founders.members.begin(), proposal.founders.members.end(),
+                     [&](const member& m) { return incarnation_is(m); });
+}
+
+/// Whether a majority of the founders survive and each of these has promised never to finish this proposal but from
+/// a formed peer; asks those who have not. Without a majority an operator has to decide: the others
+/// may have founded the cluster, and lost their disks since.
+bool formation::is_given_up(const genesis& old, formation_actions& actions) {
+  std::size_t survivors = 0;
   bool promised = true;
-  for (auto& id : survivors) {
-    if (id == config_.self.id) {
-      if (saved_.abandoned != old.cluster_id) {
-        promised = false;
+  for (auto& m : old.founders.members) {
+    if (!incarnation_is(m))
+      continue;
+    ++survivors;
+    if (m.id == config_.self.id) {
+      if (saved_.abandoned == old.cluster_id)
+        continue;
+      promised = false;
+      if (!saving_)
         save({saved_.proposal, old.cluster_id}, actions);
-      }
-      continue;
+    } else if (auto said = said_by(m.id); !said || said->abandoned != old.cluster_id) {
+      promised = false;
+      actions.messages.emplace_back(m.id, formation_abandon{config_.self, old.cluster_id});
     }
-    auto said = said_by(id);
-    if (said && said->abandoned == old.cluster_id)
-      continue;
-    promised = false;
-    actions.messages.emplace_back(id, formation_abandon{config_.self, old.cluster_id});
   }
-  if (!promised)
-    return;
-  replaces_ = old.cluster_id;
-  save({propose(cluster_id, wall_ms), saved_.abandoned}, actions);
+  return promised && survivors >= old.founders.members.size() / 2 + 1;
 }
 
 genesis formation::propose(const std::string& cluster_id, std::int64_t wall_ms) const {

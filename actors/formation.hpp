@@ -82,13 +82,13 @@ class formation {
   void save(formation_state, formation_actions&);
   void try_to_complete(formation_actions&) const;
   void lead(const std::string& cluster_id, std::int64_t wall_ms, formation_actions&);
-  void replace(const genesis& old, const std::string& cluster_id, std::int64_t wall_ms, formation_actions&);
+  bool is_intact(const genesis&) const;
+  bool is_given_up(const genesis&, formation_actions&);
   genesis propose(const std::string& cluster_id, std::int64_t wall_ms) const;
 
   formation_config config_;
   formation_state saved_;
   std::optional<formation_state> saving_;
-  std::string replaces_;  // Of the proposal being made.
   std::map<node_id, peer_state> peers_;
 };
 

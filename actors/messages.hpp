@@ -160,15 +160,14 @@ struct formation_status {
   friend typename Inspector::result_type inspect(Inspector& f, formation_status& x);
 };
 
-/// The lowest id proposes to found a cluster. `replaces` is the cluster id of the proposal given up, if any.
+/// The lowest id proposes to found a cluster.
 struct formation_offer {
   sender from;
   genesis proposal;
-  std::string replaces;
 
   template <class Inspector>
   friend typename Inspector::result_type inspect(Inspector& f, formation_offer& x) {
-    return f(x.from, x.proposal, x.replaces);
+    return f(x.from, x.proposal);
   }
 };
 
