@@ -29,6 +29,7 @@ inline constexpr std::size_t value_size = 1 << 20;  ///< A shared key's value.
 inline constexpr std::size_t batch_tasks = 10'000;  ///< Tasks of one submission.
 inline constexpr std::size_t task_dependencies = 1'000;
 inline constexpr std::size_t requirements = 64;      ///< Named requirements of a task, or capabilities of a worker.
+inline constexpr std::size_t spec_size = 1 << 20;    ///< A task's JSON text; also a result's.
 inline constexpr std::size_t error_size = 64 << 10;  ///< The text of a failure.
 inline constexpr std::uint32_t worker_slots = 10'000;
 inline constexpr std::uint32_t task_attempts = 1'000;
