@@ -124,31 +124,6 @@ using heartbeat_actor = peer_heartbeat::extend<
     /// Own timer, once a heartbeat interval.
     caf::reacts_to<heartbeat_tick>>;
 
-/// The keeper: current_term, voted_for, log, membership; role, commit_index, next_index and match_index.
-/// Durable in raft.db, through its log writer.
-using replication_actor = peer_replication::extend<
-    /// From the links.
-    caf::reacts_to<peer_up>, caf::reacts_to<peer_down>, caf::reacts_to<peer_rtt>,
-    /// A peer asks for a vote; the answer goes to the candidate's election. From election.
-    caf::reacts_to<request_vote>,
-    /// From election.
-    caf::reacts_to<ask_leave>, caf::reacts_to<tally>,
-    /// From election and heartbeat.
-    caf::reacts_to<higher_term>,
-    /// A leader's beat; the answer goes to the leader's heartbeat. From heartbeat.
-    caf::reacts_to<beat>,
-    /// From heartbeat.
-    caf::reacts_to<round_evidence>,
-    /// From the log writer.
-    caf::reacts_to<log_written>, caf::reacts_to<log_loaded>,
-    /// state.db cannot be written. From the state machine.
-    caf::reacts_to<disk_failed>,
-    /// From the HTTP front.
-    caf::reacts_to<get_raft_status>, caf::reacts_to<injected_vote>, caf::reacts_to<injected_append>,
-    caf::reacts_to<get_log>,
-    /// Own timer, once a heartbeat interval.
-    caf::reacts_to<keeper_tick>>;
-
 /// The one writer of raft.db; it waits for the disk, so it is detached. Answers log_written and log_loaded.
 using log_writer_actor = caf::typed_actor<caf::reacts_to<write_log>, caf::reacts_to<load_log>>;
 
@@ -199,5 +174,49 @@ using fleet_actor = peer_fleet::extend<
     caf::reacts_to<fleet_events>, caf::reacts_to<fleet_snapshot>,
     /// Own timer.
     caf::reacts_to<fleet_tick>>;
+
+/// Whom the keeper writes to within its node.
+struct replication_wiring {
+  election_actor election;
+  heartbeat_actor heartbeat;
+  log_writer_actor log_writer;
+  state_machine_actor state_machine;
+  gateway_actor gateway;
+  fleet_actor fleet;
+  caf::typed_actor<caf::reacts_to<cluster_known>> links;
+};
+
+}  // namespace coordinator
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::replication_wiring)
+
+namespace coordinator {
+
+/// The keeper: current_term, voted_for, log, membership; role, commit_index, next_index and match_index.
+/// Durable in raft.db, through its log writer.
+using replication_actor = peer_replication::extend<
+    /// The node's other actors, once they have been spawned; nothing else is taken in before. From the node.
+    caf::reacts_to<replication_wiring>,
+    /// From the links.
+    caf::reacts_to<peer_up>, caf::reacts_to<peer_down>, caf::reacts_to<peer_rtt>,
+    /// A peer asks for a vote; the answer goes to the candidate's election. From election.
+    caf::reacts_to<request_vote>,
+    /// From election.
+    caf::reacts_to<ask_leave>, caf::reacts_to<tally>,
+    /// From election and heartbeat.
+    caf::reacts_to<higher_term>,
+    /// A leader's beat; the answer goes to the leader's heartbeat. From heartbeat.
+    caf::reacts_to<beat>,
+    /// From heartbeat.
+    caf::reacts_to<round_evidence>,
+    /// From the log writer.
+    caf::reacts_to<log_written>, caf::reacts_to<log_loaded>,
+    /// state.db cannot be written. From the state machine.
+    caf::reacts_to<disk_failed>,
+    /// From the HTTP front.
+    caf::reacts_to<get_raft_status>, caf::reacts_to<injected_vote>, caf::reacts_to<injected_append>,
+    caf::reacts_to<get_log>,
+    /// Own timer, once a heartbeat interval.
+    caf::reacts_to<keeper_tick>>;
 
 }  // namespace coordinator

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/applied.hpp"
 #include "actors/commands.hpp"
 #include "actors/fleet.hpp"
 #include "actors/messages.hpp"
@@ -28,6 +29,13 @@ struct peer_down {
 struct peer_rtt {
   node_id id;
   std::int64_t rtt_us = 0;
+};
+
+/// The cluster that this node belongs to, once that is known or has changed. Links with another one end, and members
+/// that --peers does not name are linked too.
+struct cluster_known {
+  std::string cluster_id;
+  membership members;
 };
 
 struct election_timeout {
@@ -77,48 +85,23 @@ struct state_written {
   std::string error;  ///< Empty: written.
 };
 
-/// What became of one command of this node's sessions.
-struct applied_command {
-  std::uint64_t session = 0;  ///< 0: open_session; the result's version is the new session's number.
-  std::uint64_t sequence = 0;
-  log_index index;
-  term_number term;
-  command_result result;
-};
-
+/// What a batch of entries came to. Sent for each batch that was applied, also when none of `commands` is this node's.
 struct applied_batch {
   log_index last_applied;
-  std::vector<applied_command> commands;
-};
-
-/// One read, to be begun once the state machine has applied `min_index`.
-struct pending_query {
-  std::uint64_t request = 0;  ///< Comes back in the answer.
-  log_index min_index;
-  query what;
+  term_number last_applied_term;
+  bool maintenance = false;
+  std::vector<applied_command> commands;  ///< Of this node's sessions, in the order of the log.
 };
 
 struct run_queries {
   std::vector<pending_query> queries;
 };
 
-struct query_answer {
-  std::uint64_t request = 0;
-  log_index applied_index;
-  query_result result;
-};
-
 struct query_answers {
   std::vector<query_answer> answers;
 };
 
-/// Tell me once there is pending work that this worker could claim; at most once for each request.
-struct await_work {
-  std::uint64_t request = 0;
-  std::string worker_id;
-  bool cancelled = false;  ///< Forget the request.
-};
-
+/// The answer to await_work.
 struct work_ready {
   std::uint64_t request = 0;
 };
@@ -150,6 +133,7 @@ struct flush_state {
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::peer_down)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::peer_rtt)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::cluster_known)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::election_timeout)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::heartbeat_tick)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::keeper_tick)

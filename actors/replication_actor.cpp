@@ -1,0 +1,373 @@
+#include "actors/replication_actor.hpp"
+
+#include <cstdio>
+
+#include "persistence/codec.hpp"
+
+namespace coordinator {
+namespace {
+
+using self_pointer = replication_actor::stateful_pointer<replication_state>;
+
+// Reads of the log for people are numbered apart from those that replication asks for.
+constexpr std::uint64_t people_read = std::uint64_t{1} << 63;
+// What one answer of the log route may hold.
+constexpr std::size_t people_read_bytes = 4 << 20;
+// How often, in ticks, a node says where it stands while its cluster is being founded.
+constexpr unsigned formation_ticks = 4;
+
+instant now(self_pointer self) {
+  return {self->state.clock.steady(), self->state.clock.wall_ms()};
+}
+
+// -- sending ------------------------------------------------------------------------
+
+struct deliver {
+  self_pointer self;
+  const reply_address& to;
+
+  replication_state::peer* peer() const {
+    auto i = self->state.peers.find(to.node);
+    return i == self->state.peers.end() ? nullptr : &i->second;
+  }
+
+  void operator()(append_entries& x) const {
+    if (auto p = peer())
+      self->send(p->handles.replication, std::move(x));
+  }
+  void operator()(append_entries_reply& x) const {
+    if (to.injected != 0) {
+      auto asked = self->state.appends.extract(to.injected);
+      if (!asked.empty())
+        asked.mapped().done(std::move(x), {});
+    } else if (auto p = peer()) {
+      self->send(p->handles.replication, std::move(x));
+    }
+  }
+  void operator()(request_vote_reply& x) const {
+    if (to.injected != 0) {
+      auto asked = self->state.votes.extract(to.injected);
+      if (!asked.empty())
+        asked.mapped().done(std::move(x), {});
+    } else if (auto p = peer()) {
+      self->send(p->handles.election, std::move(x));
+    }
+  }
+  void operator()(beat_reply& x) const {
+    if (auto p = peer())
+      self->send(p->handles.heartbeat, std::move(x));
+  }
+  // The rest answers a gateway, perhaps this node's own.
+  template <class T>
+  void operator()(T& x) const {
+    if (to.node == self->state.self_sender.id)
+      self->send(self->state.wiring->gateway, std::move(x));
+    else if (auto p = peer())
+      self->send(p->handles.gateway, std::move(x));
+  }
+};
+
+void tell_cluster(self_pointer self) {
+  auto& state = self->state;
+  if (!state.core->formed() || state.announced_members == state.core->log().members_index())
+    return;
+  state.announced_members = state.core->log().members_index();
+  self->send(state.wiring->links, cluster_known{state.founded->cluster_id, state.core->log().members()});
+}
+
+/// Does what the core said, in its order: save, send, apply.
+void run(self_pointer self, replication_actions actions) {
+  auto& state = self->state;
+  auto& wiring = *state.wiring;
+  if (actions.write)
+    self->send(wiring.log_writer, write_log{std::move(*actions.write)});
+  for (auto& load : actions.loads)
+    self->send(wiring.log_writer, load_log{load.request, load.from, load.to, load.max_bytes});
+  for (auto& message : actions.messages)
+    std::visit(deliver{self, message.to}, message.what);
+  // The role goes first: what follows is meant for one who knows it.
+  if (actions.role) {
+    self->send(wiring.election, *actions.role);
+    self->send(wiring.heartbeat, *actions.role);
+    self->send(wiring.gateway, *actions.role);
+    self->send(wiring.fleet, *actions.role);
+  }
+  if (actions.campaign)
+    self->send(wiring.election, std::move(*actions.campaign));
+  if (actions.hand_over)
+    self->send(wiring.election, std::move(*actions.hand_over));
+  if (actions.beats)
+    self->send(wiring.heartbeat, std::move(*actions.beats));
+  if (actions.round)
+    self->send(wiring.heartbeat, *actions.round);
+  for (auto& batch : actions.apply)
+    self->send(wiring.state_machine, std::move(batch));
+  tell_cluster(self);
+}
+
+// -- founding ------------------------------------------------------------------------
+
+formation_status own_status(self_pointer self) {
+  auto& state = self->state;
+  if (state.founding)
+    return state.founding->status();
+  formation_status status;
+  status.from = state.self_sender;
+  status.http_address = state.http_address;
+  status.cluster_address = state.cluster_address;
+  status.founded = *state.founded;
+  return status;
+}
+
+void run(self_pointer self, formation_actions actions) {
+  auto& state = self->state;
+  for (auto& [to, message] : actions.messages) {
+    auto peer = state.peers.find(to);
+    if (peer == state.peers.end())
+      continue;
+    std::visit([&](auto& m) { self->send(peer->second.handles.replication, std::move(m)); }, message);
+  }
+  if (actions.save) {
+    auto saving = state.core->save_formation(to_bytes(*actions.save));
+    state.formation_write = state.core->newest_write();
+    run(self, std::move(saving));
+  }
+  if (actions.found) {
+    state.founded = *actions.found;
+    state.founding.reset();
+    run(self, state.core->found(*state.founded, {}, now(self)));
+    for (auto& [id, peer] : state.peers)
+      self->send(peer.handles.replication, own_status(self));
+  }
+}
+
+void on_formation_status(self_pointer self, const formation_status& status) {
+  auto& state = self->state;
+  if (state.founding) {
+    run(self, state.founding->on_status(status));
+    return;
+  }
+  // One that is not formed learns here that there is a cluster, and whether it is one of its founders.
+  auto peer = state.peers.find(status.from.id);
+  if (state.founded && status.founded.cluster_id.empty() && peer != state.peers.end())
+    self->send(peer->second.handles.replication, own_status(self));
+}
+
+void on_written(self_pointer self, const log_written& done) {
+  auto& state = self->state;
+  if (!done.error.empty())
+    std::fprintf(stderr, "raft.db cannot be written: %s\n", done.error.c_str());
+  run(self, state.core->on_written(done.number, done.error, now(self)));
+  if (state.founding && state.formation_write != 0 && state.core->durable_write() >= state.formation_write) {
+    state.formation_write = 0;
+    run(self, state.founding->on_saved());
+  }
+}
+
+void on_tick(self_pointer self) {
+  auto& state = self->state;
+  run(self, state.core->on_tick(now(self)));
+  if (state.founding && state.lost_disk.empty() && state.ticks++ % formation_ticks == 0) {
+    char id[33];
+    std::snprintf(id, sizeof id, "%016llx%016llx", static_cast<unsigned long long>(state.random()),
+                  static_cast<unsigned long long>(state.random()));
+    run(self, state.founding->on_tick(id, state.clock.wall_ms()));
+  }
+  self->delayed_send(self, state.interval, keeper_tick{});
+}
+
+// -- the HTTP front ---------------------------------------------------------------------
+
+raft_status status(self_pointer self) {
+  auto& state = self->state;
+  auto result = state.core->status(now(self));
+  if (!state.lost_disk.empty())
+    result.waiting_for = state.lost_disk;
+  else if (state.founding)
+    result.waiting_for = state.founding->waiting_for();
+  return result;
+}
+
+/// Why a message that claims to come from `id` may not be taken in over HTTP; empty: it may.
+std::string refuse_injected(self_pointer self, const node_id& id, const char* field) {
+  auto& core = *self->state.core;
+  if (!core.formed())
+    return "this node is not formed and takes part in no cluster";
+  if (!core.log().members().find(id))
+    return std::string{field} + " \"" + id.value + "\" is not a member of this cluster";
+  if (id == self->state.self_sender.id)
+    return std::string{field} + " is this node itself";
+  return {};
+}
+
+void on_injected_vote(self_pointer self, injected_vote ask) {
+  auto& state = self->state;
+  auto error = refuse_injected(self, ask.request.candidate.id, "candidate_id");
+  if (!error.empty()) {
+    ask.done(std::nullopt, std::move(error));
+    return;
+  }
+  ask.request.candidate.incarnation = state.core->log().members().find(ask.request.candidate.id)->incarnation;
+  auto request = ask.request;
+  auto number = ++state.last_injected;
+  state.votes.emplace(number, std::move(ask));
+  run(self, state.core->on_request_vote(request, {{}, number}, now(self)));
+}
+
+void on_injected_append(self_pointer self, injected_append ask) {
+  auto& state = self->state;
+  auto& core = *state.core;
+  auto& leader = ask.request.leader;
+  auto error = refuse_injected(self, leader.id, "leader_id");
+  if (error.empty() && ask.request.term == core.current_term() && !core.leader().empty() && core.leader() != leader.id)
+    error = "term " + std::to_string(ask.request.term.value) + " has a leader already: \"" + core.leader().value + "\"";
+  if (!error.empty()) {
+    ask.done(std::nullopt, std::move(error));
+    return;
+  }
+  leader.incarnation = core.log().members().find(leader.id)->incarnation;
+  auto request = ask.request;
+  auto number = ++state.last_injected;
+  state.appends.emplace(number, std::move(ask));
+  run(self, core.on_append_entries(std::move(request), {{}, number}, now(self)));
+}
+
+void on_get_log(self_pointer self, get_log ask) {
+  auto& state = self->state;
+  auto& log = state.core->log();
+  auto from = std::max(ask.from, log.first_index());
+  if (from > log.last_index() || ask.limit == 0) {
+    ask.done({});
+    return;
+  }
+  auto to = std::min(log.last_index(), from + (ask.limit - 1));
+  if (auto entries = log.entries(from, to, people_read_bytes)) {
+    ask.done(std::move(*entries));
+    return;
+  }
+  auto number = people_read | ++state.last_log_read;
+  state.log_reads.emplace(number, std::move(ask));
+  self->send(state.wiring->log_writer, load_log{number, from, to, people_read_bytes});
+}
+
+void on_loaded(self_pointer self, log_loaded& loaded) {
+  auto& state = self->state;
+  if (!loaded.error.empty()) {
+    std::fprintf(stderr, "raft.db cannot be read: %s\n", loaded.error.c_str());
+    run(self, state.core->on_disk_failed(loaded.error, now(self)));
+  }
+  if ((loaded.request & people_read) == 0) {
+    run(self, state.core->on_loaded(loaded.request, std::move(loaded.entries), now(self)));
+    return;
+  }
+  auto asked = state.log_reads.extract(loaded.request);
+  if (!asked.empty())
+    asked.mapped().done(std::move(loaded.entries));
+}
+
+// -- links ----------------------------------------------------------------------------------
+
+void on_peer_up(self_pointer self, peer_up& up) {
+  auto& state = self->state;
+  auto who = up.who;
+  state.peers[who.id] = {who, up.cluster_id, up.handles};
+  if (state.founding) {
+    state.founding->on_peer_up(who, up.configured_address);
+    self->send(up.handles.replication, own_status(self));
+  }
+  run(self, state.core->on_peer_up(who, now(self)));
+}
+
+void on_peer_down(self_pointer self, const peer_down& down) {
+  auto& state = self->state;
+  state.peers.erase(down.id);
+  if (state.founding)
+    state.founding->on_peer_down(down.id);
+  run(self, state.core->on_peer_down(down.id, now(self)));
+}
+
+}  // namespace
+
+replication_actor::behavior_type replication_behavior(self_pointer self, replication_deps deps) {
+  auto& state = self->state;
+  state.clock = deps.clock;
+  state.interval = deps.interval;
+  state.self_sender = deps.config.self;
+  state.http_address = deps.formation.http_address;
+  state.cluster_address = deps.formation.cluster_address;
+  state.random.seed(deps.seed);
+  state.lost_disk = deps.lost_disk;
+  state.founded = deps.contents.founded;
+  if (!state.founded) {
+    formation_state saved;
+    if (!deps.contents.formation.empty() && !from_bytes(deps.contents.formation, saved))
+      state.lost_disk = "raft.db holds a founding that this version cannot read";
+    state.founding.emplace(std::move(deps.formation), std::move(saved));
+  }
+  state.core.emplace(std::move(deps.config), std::move(deps.contents), deps.last_applied);
+  return {
+      // Raft and clients' requests, from peers and from this node's own gateway.
+      [=](append_entries& append) {
+        auto from = append.leader.id;
+        run(self, self->state.core->on_append_entries(std::move(append), {from, 0}, now(self)));
+      },
+      [=](const append_entries_reply& reply) {
+        run(self, self->state.core->on_append_entries_reply(reply, now(self)));
+      },
+      [=](propose& batch) { run(self, self->state.core->on_propose(std::move(batch), now(self))); },
+      [=](const read_index& ask) { run(self, self->state.core->on_read_index(ask, now(self))); },
+      [=](const cluster_query& ask) {
+        outgoing answer{{ask.from.id, 0}, self->state.core->view(ask.request, now(self))};
+        std::visit(deliver{self, answer.to}, answer.what);
+      },
+      [=](const transfer_leadership& ask) { run(self, self->state.core->on_transfer_leadership(ask, now(self))); },
+      [=](const formation_status& status) { on_formation_status(self, status); },
+      [=](const formation_offer& offer) {
+        if (self->state.founding && self->state.lost_disk.empty())
+          run(self, self->state.founding->on_offer(offer));
+      },
+      [=](const formation_abandon& ask) {
+        if (self->state.founding && self->state.lost_disk.empty())
+          run(self, self->state.founding->on_abandon(ask));
+      },
+      // The node.
+      [=](replication_wiring& wiring) {
+        self->state.wiring = std::move(wiring);
+        run(self, self->state.core->on_tick(now(self)));
+        auto role = self->state.core->status(now(self));
+        role_changed first{role.role, role.term, role.leader, false};
+        self->send(self->state.wiring->election, first);
+        self->send(self->state.wiring->gateway, first);
+        self->send(self->state.wiring->fleet, first);
+        self->send(self, keeper_tick{});
+      },
+      [=](peer_up& up) { on_peer_up(self, up); },
+      [=](const peer_down& down) { on_peer_down(self, down); },
+      [=](const peer_rtt& rtt) { self->state.core->on_rtt(rtt.id, rtt.rtt_us); },
+      // Election and heartbeat.
+      [=](const request_vote& ask) {
+        run(self, self->state.core->on_request_vote(ask, {ask.candidate.id, 0}, now(self)));
+      },
+      [=](const ask_leave& ask) {
+        if (self->state.wiring)
+          run(self, self->state.core->on_ask_leave(ask, now(self)));
+      },
+      [=](const tally& votes) { run(self, self->state.core->on_tally(votes, now(self))); },
+      [=](const higher_term& higher) { run(self, self->state.core->on_higher_term(higher.term, now(self))); },
+      [=](const beat& b) { run(self, self->state.core->on_beat(b, now(self))); },
+      [=](const round_evidence& round) { run(self, self->state.core->on_round_evidence(round, now(self))); },
+      // The stores.
+      [=](const log_written& done) { on_written(self, done); },
+      [=](log_loaded& loaded) { on_loaded(self, loaded); },
+      [=](const disk_failed& failed) { run(self, self->state.core->on_disk_failed(failed.what, now(self))); },
+      // The HTTP front.
+      [=](get_raft_status& ask) { ask.done(status(self)); },
+      [=](injected_vote& ask) { on_injected_vote(self, std::move(ask)); },
+      [=](injected_append& ask) { on_injected_append(self, std::move(ask)); },
+      [=](get_log& ask) { on_get_log(self, std::move(ask)); },
+      // The timer.
+      [=](keeper_tick) { on_tick(self); },
+  };
+}
+
+}  // namespace coordinator
