@@ -56,7 +56,8 @@ class data_directory {
  private:
   void create();
   void lock();
-  void probe_writable() const;
+  void judge_raft_file();
+  std::string find_remains() const;
   void judge();
 
   std::filesystem::path path_;

@@ -43,12 +43,18 @@ enum class synchronous_mode {
 };
 
 struct database_options {
-  std::string vfs;         ///< The SQLite VFS to go through; empty is the system's own.
+  std::string vfs = {};    ///< The SQLite VFS to go through; empty is the system's own.
   bool read_only = false;  ///< Neither writes nor checkpoints, not even when it is the last to close.
   bool create = false;     ///< Create the file when it is absent.
   synchronous_mode synchronous = synchronous_mode::full;
   /// WAL length in pages from which `checkpoint_if_due` copies it into the database.
   int checkpoint_pages = 4000;
+};
+
+/// What a file says of itself, so that no foreign one is taken for ours.
+struct file_format {
+  std::int32_t application_id = 0;
+  std::int32_t version = 0;  ///< The newest that this program reads and writes.
 };
 
 /// One connection to a SQLite file in WAL mode. Used by one thread at a time.
@@ -60,13 +66,25 @@ struct database_options {
 /// SQLite's automatic checkpoint is off, because it hides its errors: a failed fsync would go unnoticed.
 class database {
  public:
-  /// Opens `path`. A writing connection also copies what the WAL holds into the database and syncs it: a process that
-  /// was killed between writing and syncing leaves a commit that can be read but is not durable, and nobody may act on
-  /// it before it is. Throws database_error.
+  /// Opens `path` and changes nothing in it but for creating it. Throws database_error.
   database(const std::string& path, database_options options);
   ~database();
   database(const database&) = delete;
   database& operator=(const database&) = delete;
+
+  /// False when the file holds nothing yet. Throws refused_error when it is of another format or of a newer version.
+  bool holds(const file_format& format);
+  /// Notes the format in the file; part of the transaction under way.
+  void set_format(const file_format& format);
+
+  /// Puts the file into WAL mode and makes all that can be read from it durable, WAL and database. To be
+  /// called before anything read from the file is used: a process that was killed between writing and syncing
+  /// leaves a commit that can be read but may yet vanish, and nobody may act on it before it cannot.
+  ///
+  /// The same cures a sync that failed in an earlier process. The kernel may have marked the lost pages clean, so
+  /// that syncing again would prove nothing; therefore the bytes of the WAL are written anew before it is synced, and
+  /// the checkpoint after it writes anew every page of the database that any unfinished checkpoint had touched.
+  void start_writing();
 
   /// Runs statements that give no rows.
   void execute(const char* sql);
@@ -91,7 +109,7 @@ class database {
   [[noreturn]] void fail(int code, std::string_view doing) const;
 
  private:
-  void configure();
+  void rewrite_wal();
 
   std::string path_;
   database_options options_;
@@ -133,6 +151,19 @@ class statement {
 
   database* db_;
   sqlite3_stmt* handle_ = nullptr;
+};
+
+/// Resets a statement at the end of a scope, however it is left: one that is not keeps its read transaction
+/// open, and with it the WAL from being reset.
+class reset_at_end {
+ public:
+  explicit reset_at_end(statement& x) : statement_(x) {}
+  ~reset_at_end() { statement_.reset(); }
+  reset_at_end(const reset_at_end&) = delete;
+  reset_at_end& operator=(const reset_at_end&) = delete;
+
+ private:
+  statement& statement_;
 };
 
 /// The statements that a transaction needs, prepared once a connection.

@@ -13,12 +13,12 @@ namespace coordinator {
 
 /// What the keeper wants saved in one transaction.
 struct raft_write {
-  std::uint64_t number = 0;                ///< Counts the keeper's writes; rising, and not stored.
-  std::optional<hard_state> state;         ///< Term and vote.
-  std::optional<log_index> truncate_from;  ///< Entries at or above it are deleted first.
-  std::vector<log_entry> entries;          ///< Then these are appended; contiguous with what is there.
-  std::optional<std::string> formation;    ///< Opaque bytes of the formation core: saved proposal, promises.
-  std::optional<genesis> formed;           ///< The cluster was founded. Once set it is never changed.
+  std::uint64_t number = 0;                     ///< Counts the keeper's writes; rising, and not stored.
+  std::optional<hard_state> state = {};         ///< Term and vote.
+  std::optional<log_index> truncate_from = {};  ///< Entries at or above it are deleted first.
+  std::vector<log_entry> entries = {};          ///< Then these are appended; contiguous with what is there.
+  std::optional<std::string> formation = {};    ///< Opaque bytes of the formation core: saved proposal, promises.
+  std::optional<genesis> formed = {};           ///< The cluster was founded. Once set it is never changed.
 };
 
 /// A stretch of the log that is all of one term.
@@ -45,7 +45,7 @@ struct raft_contents {
 };
 
 struct raft_store_options {
-  std::string vfs;  ///< The SQLite VFS to go through; empty is the system's own.
+  std::string vfs = {};  ///< The SQLite VFS to go through; empty is the system's own.
   /// Bytes of payload that `raft_contents::tail` may hold. The newest entry is in it whatever its size.
   std::size_t tail_bytes = 16u << 20;
   /// The incarnation of a file that is created; drawn at random by the caller, never 0.
@@ -83,7 +83,9 @@ class raft_store {
   /// costs nothing.
   ///
   /// Throws database_error; then the write is on the disk wholly or not at all, which only reopening can
-  /// tell. Throws std::logic_error, with nothing changed, for entries that leave a gap or whose terms fall.
+  /// tell. Throws std::logic_error, with nothing changed, for what Raft never does: entries that leave a gap,
+  /// terms that fall, an entry of a later term than the current one (entry 1 comes with term 1 saved), a
+  /// second founding.
   void write(const raft_write& write);
 
   /// The entries from `from` to `to`, both included, up to `max_bytes` of payload but at least one. Empty

@@ -18,17 +18,17 @@ namespace coordinator {
 struct row_change {
   std::uint8_t kind = 0;  ///< Which table of the state machine it is of; stored, never renumbered.
   std::string id;
-  std::optional<std::string> body;  ///< None: the row is deleted.
-  std::uint64_t hash = 0;           ///< `row_hash` of it; unused for a deletion.
+  std::optional<std::string> body = {};  ///< None: the row is deleted.
+  std::uint64_t hash = 0;                ///< `row_hash` of it; unused for a deletion.
 };
 
 /// What the state machine wants written in one transaction.
 struct state_write {
   log_index last_applied;
-  term_number last_applied_term;
+  term_number last_applied_term = {};
   std::int64_t applied_time_ms = 0;
-  std::uint64_t checksum = 0;    ///< Of all rows as they are after this write: the sum of their hashes modulo 2^64.
-  std::vector<row_change> rows;  ///< Each row once.
+  std::uint64_t checksum = 0;  ///< Of all rows as they are after this write: the sum of their hashes modulo 2^64.
+  std::vector<row_change> rows = {};  ///< Each row once.
 };
 
 /// How far the rows of a state.db go.
@@ -54,7 +54,7 @@ struct row_view {
 std::uint64_t row_hash(std::uint8_t kind, std::string_view id, std::string_view body);
 
 struct state_store_options {
-  std::string vfs;  ///< The SQLite VFS to go through; empty is the system's own.
+  std::string vfs = {};  ///< The SQLite VFS to go through; empty is the system's own.
   int checkpoint_pages = 4000;
 };
 
@@ -88,6 +88,10 @@ class state_store {
   explicit state_store(std::unique_ptr<implementation> impl);
   std::unique_ptr<implementation> impl_;
 };
+
+/// Reads whose `path` is without changing it. Nothing for a file that holds no state yet. Throws as
+/// `state_store::open` does.
+std::optional<node_id> inspect_state_file(const std::string& path, const std::string& vfs = {});
 
 /// Reads a state.db beside its writer, for whoever serves the whole state. Used by one thread at a time.
 class state_reader {

@@ -1,0 +1,204 @@
+#include "persistence/database.hpp"
+
+#include <doctest/doctest.h>
+#include <sqlite3.h>
+
+#include <fstream>
+
+#include "tests/support/fault_vfs.hpp"
+#include "tests/support/temporary_directory.hpp"
+
+using namespace coordinator;
+
+namespace {
+
+constexpr file_format format{0x1234, 2};
+
+void create_table(database& db) {
+  db.start_writing();
+  transaction_statements transactions{db};
+  transaction t{transactions};
+  db.set_format(format);
+  db.execute("CREATE TABLE t(x INTEGER PRIMARY KEY, y BLOB)");
+  t.commit();
+}
+
+std::string pragma(database& db, const std::string& name) {
+  statement query{db, "PRAGMA " + name};
+  return query.step() ? std::string{query.bytes(0)} : "";
+}
+
+}  // namespace
+
+TEST_CASE("database: a connection is set up as the durability of the stores needs it") {
+  temporary_directory directory;
+  database db{directory / "x.db", {.create = true}};
+  create_table(db);
+  CHECK(pragma(db, "journal_mode") == "wal");
+  CHECK(pragma(db, "synchronous") == "2");
+  CHECK(pragma(db, "wal_autocheckpoint") == "0");
+  CHECK(pragma(db, "locking_mode") == "normal");
+  CHECK(pragma(db, "foreign_keys") == "0");
+  CHECK(pragma(db, "cell_size_check") == "1");
+  CHECK(pragma(db, "mmap_size") == "0");
+
+  database relaxed{directory / "y.db", {.create = true, .synchronous = synchronous_mode::normal}};
+  create_table(relaxed);
+  CHECK(pragma(relaxed, "synchronous") == "1");
+}
+
+TEST_CASE("database: what was not committed is rolled back at the end of the scope") {
+  temporary_directory directory;
+  database db{directory / "x.db", {.create = true}};
+  create_table(db);
+  transaction_statements transactions{db};
+  {
+    transaction t{transactions};
+    db.execute("INSERT INTO t VALUES(1, 'a')");
+  }
+  CHECK(db.query_number("SELECT count(*) FROM t") == 0);
+  {
+    transaction t{transactions};
+    db.execute("INSERT INTO t VALUES(1, 'a')");
+    t.commit();
+  }
+  CHECK(db.query_number("SELECT count(*) FROM t") == 1);
+}
+
+TEST_CASE("database: numbers, text, blobs with null bytes, empty blobs and NULL come back as they were bound") {
+  temporary_directory directory;
+  database db{directory / "x.db", {.create = true}};
+  create_table(db);
+  statement insert{db, "INSERT INTO t VALUES(?, ?)"};
+  std::string binary{"a\0b\xff", 4};
+  insert.bind(1, ~std::uint64_t{0}).bind_blob(2, binary).run();
+  insert.bind(1, std::int64_t{1}).bind_blob(2, {}).run();
+  insert.bind(1, std::int64_t{2}).bind_null(2).run();
+  insert.bind(1, std::int64_t{3}).bind_text(2, {}).run();
+  statement query{db, "SELECT x, y FROM t ORDER BY x"};
+  REQUIRE(query.step());
+  CHECK(query.number(0) == ~std::uint64_t{0});
+  CHECK(query.bytes(1) == binary);
+  REQUIRE(query.step());
+  CHECK_FALSE(query.is_null(1));
+  CHECK(query.bytes(1).empty());
+  REQUIRE(query.step());
+  CHECK(query.is_null(1));
+  REQUIRE(query.step());
+  CHECK_FALSE(query.is_null(1));
+  CHECK_FALSE(query.step());
+}
+
+TEST_CASE("database: an error says which file, what was being done, and SQLite's extended code") {
+  temporary_directory directory;
+  database db{directory / "x.db", {.create = true}};
+  create_table(db);
+  db.execute("INSERT INTO t VALUES(1, 'a')");
+  try {
+    db.execute("INSERT INTO t VALUES(1, 'a')");
+    FAIL("a duplicate key was taken");
+  } catch (const database_error& error) {
+    CHECK(error.code() == SQLITE_CONSTRAINT_PRIMARYKEY);
+    CHECK(std::string{error.what()}.find(directory / "x.db") == 0);
+    CHECK(std::string{error.what()}.find("INSERT INTO t") != std::string::npos);
+  }
+  CHECK_THROWS_AS((database{directory / "absent.db", {}}), database_error);
+  CHECK_THROWS_AS((database{directory / "no/such/x.db", {.create = true}}), database_error);
+}
+
+TEST_CASE("database: a file that is not a database is damage") {
+  temporary_directory directory;
+  std::ofstream{directory / "x.db"} << std::string(8192, 'x');
+  auto open = [&] {
+    database db{directory / "x.db", {}};
+    db.holds(format);
+  };
+  CHECK_THROWS_AS(open(), damaged_error);
+}
+
+TEST_CASE("database: another program's file and a newer version's are refused and left as they are") {
+  temporary_directory directory;
+  auto path = directory / "x.db";
+  auto holds = [&](const file_format& expected) { return database{path, {.create = true}}.holds(expected); };
+  CHECK_FALSE(holds(format));
+  {
+    database db{path, {.create = true}};
+    create_table(db);
+  }
+  CHECK(holds(format));
+  CHECK(holds({format.application_id, 3}));
+  CHECK_THROWS_AS(holds({format.application_id, 1}), refused_error);
+  CHECK_THROWS_AS(holds({0x9999, 2}), refused_error);
+
+  auto foreign = directory / "foreign.db";
+  database{foreign, {.create = true}}.execute("CREATE TABLE theirs(x)");
+  CHECK_THROWS_AS((database{foreign, {}}.holds(format)), refused_error);
+  database db{foreign, {}};
+  CHECK(pragma(db, "journal_mode") == "delete");
+}
+
+TEST_CASE("database: a reader neither writes nor checkpoints, even when it is the last to close") {
+  fault_disk disk{"reader", 1};
+  {
+    database db{"/x.db", {.vfs = disk.vfs(), .create = true}};
+    create_table(db);
+    db.execute("INSERT INTO t VALUES(1, 'a')");
+    disk.stop();
+  }
+  disk.restart();
+  auto operations = disk.operations();
+  {
+    database db{"/x.db", {.vfs = disk.vfs(), .read_only = true}};
+    CHECK(db.query_number("SELECT count(*) FROM t") == 1);
+    CHECK_THROWS_AS(db.execute("INSERT INTO t VALUES(2, 'b')"), database_error);
+  }
+  CHECK(disk.operations() == operations);
+  CHECK(disk.read("/x.db-wal").size() > 4096);
+}
+
+TEST_CASE("database: the WAL is copied and started afresh once it is long enough, but not under a reader") {
+  fault_disk disk{"checkpoint", 1};
+  database db{"/x.db", {.vfs = disk.vfs(), .create = true, .checkpoint_pages = 20}};
+  create_table(db);
+  auto write = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      db.execute("INSERT INTO t(y) VALUES(randomblob(100))");
+      db.checkpoint_if_due();
+    }
+  };
+  write(500);
+  auto length = disk.read("/x.db-wal").size();
+  CHECK(length < 40 * 4200);
+
+  database reader{"/x.db", {.vfs = disk.vfs(), .read_only = true}};
+  reader.execute("BEGIN");
+  auto seen = reader.query_number("SELECT count(*) FROM t");
+  write(100);
+  CHECK(disk.read("/x.db-wal").size() > length);
+  CHECK_FALSE(db.checkpoint());
+  CHECK(reader.query_number("SELECT count(*) FROM t") == seen);
+  reader.execute("COMMIT");
+  CHECK(db.checkpoint());
+}
+
+TEST_CASE("database: a checkpoint whose sync fails is an error, not a secret") {
+  fault_disk disk{"checkpoint-sync", 1};
+  database db{"/x.db", {.vfs = disk.vfs(), .create = true, .checkpoint_pages = 5}};
+  create_table(db);
+  db.execute("INSERT INTO t VALUES(1, zeroblob(100000))");
+  disk.fail_sync(2);
+  CHECK_THROWS_AS(db.checkpoint_if_due(), database_error);
+}
+
+TEST_CASE("database: an abandoned connection writes nothing more, not even on closing") {
+  fault_disk disk{"abandon", 1};
+  std::uint64_t operations = 0;
+  {
+    database db{"/x.db", {.vfs = disk.vfs(), .create = true}};
+    create_table(db);
+    db.execute("INSERT INTO t VALUES(1, 'a')");
+    db.abandon();
+    operations = disk.operations();
+  }
+  CHECK(disk.operations() == operations);
+}
