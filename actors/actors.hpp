@@ -127,8 +127,28 @@ using heartbeat_actor = peer_heartbeat::extend<
 /// The one writer of raft.db; it waits for the disk, so it is detached. Answers log_written and log_loaded.
 using log_writer_actor = caf::typed_actor<caf::reacts_to<write_log>, caf::reacts_to<load_log>>;
 
+/// Whom the state machine writes to within its node.
+struct state_machine_wiring {
+  caf::typed_actor<caf::reacts_to<applied_batch>, caf::reacts_to<query_answers>, caf::reacts_to<work_ready>> gateway;
+  caf::typed_actor<caf::reacts_to<fleet_events>, caf::reacts_to<fleet_snapshot>> fleet;
+};
+
+/// Whom the fleet writes to within its node.
+struct fleet_wiring {
+  caf::typed_actor<caf::reacts_to<worker_beat_reply>, caf::reacts_to<fleet_commands>> gateway;
+};
+
+}  // namespace coordinator
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::state_machine_wiring)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::fleet_wiring)
+
+namespace coordinator {
+
 /// Tasks, workers, keys, sessions: the applied state and last_applied, in memory. Durable in state.db, behind.
 using state_machine_actor = caf::typed_actor<
+    /// The node's other actors, once they have been spawned; before the keeper has its own wiring. From the node.
+    caf::reacts_to<state_machine_wiring>,
     /// Entries to apply. From the keeper.
     caf::reacts_to<committed>,
     /// Reads, each once it has applied far enough. From the gateway; answered by query_answers.
@@ -166,6 +186,8 @@ using gateway_actor = peer_gateway::extend<
 
 /// Liveness of workers, leases and usage figures: soft state, at the leader only. Durable: nothing.
 using fleet_actor = peer_fleet::extend<
+    /// The node's other actors, once they have been spawned; nothing else is taken in before. From the node.
+    caf::reacts_to<fleet_wiring>,
     /// From the links.
     caf::reacts_to<peer_up>, caf::reacts_to<peer_down>,
     /// From the keeper.

@@ -56,7 +56,7 @@ struct claim_request {
 };
 
 struct beat_result {
-  write_result::outcome outcome = write_result::outcome::unknown;
+  enum write_result::outcome outcome = write_result::outcome::unknown;
   std::string reason;
   bool unknown_worker = false;
   std::vector<std::string> cancel;

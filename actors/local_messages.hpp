@@ -44,7 +44,9 @@ struct election_timeout {
 struct heartbeat_tick {};
 struct keeper_tick {};
 struct flush_tick {};
-struct gateway_tick {};
+struct gateway_tick {
+  std::uint64_t number = 0;  ///< As election_timeout's.
+};
 struct fleet_tick {};
 
 /// The port's queue has become non-empty.
@@ -111,12 +113,14 @@ struct get_fleet_snapshot {};
 struct fleet_snapshot {
   log_index last_applied;
   fleet_view view;
+  bool has_timed_rows = false;  ///< Rows exist that end with time: somebody has to see to it that entries come.
 };
 
-/// What applying changed, in the order of the log.
+/// What applying changed, in the order of the log. Sent when there is something to say.
 struct fleet_events {
   log_index last_applied;
   std::vector<fleet_event> events;
+  bool has_timed_rows = false;
 };
 
 struct fleet_commands {

@@ -1,0 +1,51 @@
+#include "actors/gateway_route.hpp"
+
+namespace coordinator {
+
+bool gateway_route::role(const role_changed& x) {
+  // A leader that is elected again in a later term may have lost what it had not replicated.
+  const bool moved = x.leader != leader_ || x.term != term_ || x.role != role_;
+  role_ = x.role;
+  term_ = x.term;
+  leader_ = x.leader;
+  ready_ = x.leader_ready;
+  redirected_ = false;
+  return moved;
+}
+
+bool gateway_route::peer_up(const node_id& id) {
+  up_.insert(id);
+  return id == leader_;
+}
+
+bool gateway_route::peer_down(const node_id& id) {
+  up_.erase(id);
+  return id == leader_;
+}
+
+bool gateway_route::redirect(const node_id& asked, const node_id& hint) {
+  if (asked != leader_ || hint.empty() || hint == asked || redirected_)
+    return false;
+  // That this node leads is its own keeper's to say.
+  if (hint == self_)
+    return false;
+  leader_ = hint;
+  redirected_ = true;
+  return true;
+}
+
+const node_id* gateway_route::target() const {
+  if (leader_.empty())
+    return nullptr;
+  if (leader_ == self_)
+    return leads() ? &leader_ : nullptr;
+  return up_.contains(leader_) ? &leader_ : nullptr;
+}
+
+const char* gateway_route::why_waiting() const {
+  if (role_ == node_role::unformed)
+    return "unformed";
+  return target() ? "timeout" : "no_leader";
+}
+
+}  // namespace coordinator
