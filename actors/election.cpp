@@ -84,6 +84,9 @@ election_actions election::on_reply(const request_vote_reply& reply) {
   if (campaign_.leave == 0 || reply.leave != campaign_.leave || reply.pre_vote != campaign_.pre_vote ||
       !reply.vote_granted)
     return actions;
+  // Leaves are numbered from 1 again after a restart, terms are not: a vote from before it was for another term.
+  if (!reply.pre_vote && reply.term != campaign_.term)
+    return actions;
   granted_[reply.from.id] = reply.from;
   tally votes{campaign_.leave, {}};
   for (auto& [id, from] : granted_)
@@ -100,8 +103,9 @@ election_actions election::on_role_changed(const role_changed& role, millisecond
     ++timer_;
     campaign_ = {};
   } else {
-    // A leader of the term ends the campaign; so does any other change but becoming a candidate.
-    if (role.role != node_role::candidate || !role.leader.empty())
+    // A leader ends the campaign, and so does its term when it came from elsewhere. Word of the old role may come
+    // after the leave for the next pre-vote, which is for a later term.
+    if (!role.leader.empty() || (role.role != node_role::candidate && role.term >= campaign_.term))
       campaign_ = {};
     if (led)
       actions.arm = arm_timeout(now);

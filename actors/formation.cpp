@@ -138,7 +138,7 @@ formation_actions formation::on_abandon(const formation_abandon& ask) {
   formation_actions actions;
   auto ids = expects();
   if (!ids.empty() && ask.from.id == ids.front() && !saving_ && saved_.abandoned != ask.cluster_id)
-    save({saved_.proposal, ask.cluster_id}, actions);
+    promise(ask.cluster_id, actions);
   return actions;
 }
 
@@ -156,6 +156,13 @@ formation_actions formation::on_saved() {
   tell_all(actions);
   try_to_complete(actions);
   return actions;
+}
+
+/// Promises never to finish this proposal but from a formed peer. Room is for one promise: one that was given before
+/// is kept by forgetting the proposal that it was about.
+void formation::promise(const std::string& cluster_id, formation_actions& actions) {
+  bool given_up = saved_.abandoned == saved_.proposal.cluster_id;
+  save({given_up ? genesis{} : saved_.proposal, cluster_id}, actions);
 }
 
 void formation::tell_all(formation_actions& actions) const {
@@ -232,7 +239,7 @@ bool formation::is_given_up(const genesis& old, formation_actions& actions) {
         continue;
       promised = false;
       if (!saving_)
-        save({saved_.proposal, old.cluster_id}, actions);
+        promise(old.cluster_id, actions);
     } else if (auto said = said_by(m.id); !said || said->abandoned != old.cluster_id) {
       promised = false;
       actions.messages.emplace_back(m.id, formation_abandon{config_.self, old.cluster_id});

@@ -80,6 +80,7 @@ class formation {
   bool incarnation_is(const member&) const;
   void tell_all(formation_actions&) const;
   void save(formation_state, formation_actions&);
+  void promise(const std::string& cluster_id, formation_actions&);
   void try_to_complete(formation_actions&) const;
   void lead(const std::string& cluster_id, std::int64_t wall_ms, formation_actions&);
   bool is_intact(const genesis&) const;

@@ -25,10 +25,12 @@ heartbeat_actions heartbeat::on_beat_leave(const beat_leave& leave, milliseconds
 
 heartbeat_actions heartbeat::on_want_round(const want_round& want, milliseconds now) {
   heartbeat_actions actions;
-  if (want.leave != leave_.leave || !may_beat(now))
+  if (want.leave != leave_.leave)
     return actions;
+  // Asked for once only: where the leave has run out, the first round after its renewal is for this read.
   newest_read_ = want.read;
-  begin_round(actions, now);
+  if (may_beat(now))
+    begin_round(actions, now);
   return actions;
 }
 

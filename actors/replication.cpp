@@ -95,6 +95,10 @@ replication_actions replication::on_ask_leave(const ask_leave& ask, instant now)
   refusal.retry_after = ask.timeout;
   bool hung = writing_ && now.steady - write_progress_ >= patience();
   bool may = formed() && role_ != node_role::leader && is_self_voter() && writable() && !hung;
+  // A campaign whose own vote is still being saved has not begun: to give it up for the next one would, on a disk that
+  // is slower than the time-outs, go on for ever.
+  bool begins = held_campaign_ && held_campaign_->leave == leave_;
+  may = may && !begins;
   bool transfer = ask.transfer > term_number{};
   if (transfer)
     may = may && ask.transfer == state_.current_term;
@@ -114,15 +118,15 @@ replication_actions replication::on_ask_leave(const ask_leave& ask, instant now)
     return actions;
   }
   if (transfer) {
-    start_campaign(true, actions, now);
+    start_campaign(true, now);
   } else {
     if (role_ == node_role::candidate)
-      set_role(node_role::follower, actions);
+      set_role(node_role::follower);
     leave_ = ++last_leave_;
     leave_is_pre_vote_ = true;
     leave_is_transfer_ = false;
     if (log_.members().quorum() == 1)
-      start_campaign(false, actions, now);
+      start_campaign(false, now);
     else
       actions.campaign = campaign_message();
   }
@@ -130,14 +134,15 @@ replication_actions replication::on_ask_leave(const ask_leave& ask, instant now)
   return actions;
 }
 
-void replication::start_campaign(bool transfer, replication_actions& actions, instant now) {
+void replication::start_campaign(bool transfer, instant now) {
   COORDINATOR_INVARIANT(is_self_voter());
   ++state_.current_term;
   state_.voted_for = config_.self.id;
   leader_ = {};
   matched_ = {};
+  owes_acknowledgement_ = false;
   save_state();
-  set_role(node_role::candidate, actions);
+  set_role(node_role::candidate);
   leave_ = ++last_leave_;
   leave_is_pre_vote_ = false;
   leave_is_transfer_ = transfer;
@@ -190,12 +195,19 @@ replication_actions replication::on_tally(const tally& votes, instant now) {
     granted.insert(config_.self.id);
   if (granted.size() >= log_.members().quorum()) {
     if (leave_is_pre_vote_)
-      start_campaign(false, actions, now);
+      start_campaign(false, now);
     else
       become_leader(actions, now);
   }
   finish(actions, now);
   return actions;
+}
+
+bool replication::is_self_voter() const {
+  // A member of this id that had another disk is somebody else (rule 11).
+  auto m = log_.members().find(config_.self.id);
+  return m && m->voter &&
+         (m->incarnation == config_.self.incarnation || config_.defects.has(defect::ignore_incarnation));
 }
 
 bool replication::counts(const sender& from) const {
@@ -239,10 +251,10 @@ void replication::become_follower(replication_actions& actions) {
     }
   }
   end_leave();
-  set_role(node_role::follower, actions);
+  set_role(node_role::follower);
 }
 
-void replication::set_role(node_role role, replication_actions&) {
+void replication::set_role(node_role role) {
   if (role == node_role::follower && !is_self_voter())
     role = formed() ? node_role::learner : node_role::unformed;
   role_ = role;
@@ -262,18 +274,18 @@ void replication::save_state() {
 void replication::say(reply_address to, decltype(outgoing::what) what, replication_actions& actions) {
   outgoing message{std::move(to), std::move(what)};
   // A term is not said before it is saved, be it in a refusal (rule 2).
-  if (state_write_ > durable_write_ && !config_.defects.has(defect::vote_before_saved))
-    held_.push_back({state_write_, std::move(message)});
-  else
+  if (state_write_ <= durable_write_ || config_.defects.has(defect::vote_before_saved))
     actions.messages.push_back(std::move(message));
+  else if (writable())  // Otherwise it never will be.
+    held_.push_back({state_write_, std::move(message)});
 }
 
-replication_actions replication::save_formation(std::string formation) {
+replication_actions replication::save_formation(std::string formation, instant now) {
   replication_actions actions;
   if (!next_)
     next_.emplace();
   next_->formation = std::move(formation);
-  finish(actions, {});
+  finish(actions, now);
   return actions;
 }
 
@@ -289,7 +301,7 @@ replication_actions replication::found(const genesis& founding, std::string form
   next_->entries.push_back(first);
   log_.append(std::move(first));
   commit_index_ = log_index{1};
-  set_role(node_role::follower, actions);
+  set_role(node_role::follower);
   finish(actions, now);
   return actions;
 }
@@ -313,12 +325,9 @@ replication_actions replication::on_written(std::uint64_t number, const std::str
     held_.pop_front();
   }
   release_campaign(actions, now);
-  if (role_ == node_role::leader) {
-    if (advance_commit(actions, now))
-      replicate_all(actions, now);
-  } else {
-    acknowledge(actions);
-  }
+  if (role_ == node_role::leader && advance_commit(actions, now))
+    replicate_all(actions, now);
+  acknowledge(actions);
   finish(actions, now);
   return actions;
 }
@@ -327,6 +336,7 @@ void replication::flush_write(replication_actions& actions, instant now) {
   if (writing_ || !next_ || !writable())
     return;
   next_->number = next_number_++;
+  auto rest = split_write(*next_);
   if (next_->truncate_from)
     emitted_last_ = std::min(emitted_last_, *next_->truncate_from - 1);
   if (!next_->entries.empty())
@@ -335,7 +345,23 @@ void replication::flush_write(replication_actions& actions, instant now) {
   writing_ = true;
   write_progress_ = std::max(write_progress_, now.steady);
   actions.write = std::move(next_);
-  next_.reset();
+  next_ = std::move(rest);
+}
+
+/// One transaction must not take longer than a leader may go without progress (rule 5): what is beyond `write_bytes`
+/// waits for the next.
+std::optional<raft_write> replication::split_write(raft_write& write) const {
+  std::size_t bytes = 0;
+  auto cut = std::find_if(write.entries.begin(), write.entries.end(), [&](const log_entry& e) {
+    bytes += e.payload.size();
+    return bytes > config_.write_bytes && e.index > write.entries.front().index;
+  });
+  if (cut == write.entries.end())
+    return std::nullopt;
+  raft_write rest;
+  rest.entries.assign(std::make_move_iterator(cut), std::make_move_iterator(write.entries.end()));
+  write.entries.erase(cut, write.entries.end());
+  return rest;
 }
 
 replication_actions replication::on_disk_failed(const std::string& what, instant now) {
@@ -353,6 +379,7 @@ void replication::fail_disk(const std::string& what, replication_actions& action
   held_.clear();
   held_campaign_.reset();
   owes_acknowledgement_ = false;
+  end_leave();
   if (role_ == node_role::leader || role_ == node_role::candidate)
     become_follower(actions);
 }
@@ -362,6 +389,9 @@ void replication::finish(replication_actions& actions, instant now) {
     release_campaign(actions, now);
   flush_write(actions, now);
   advance_apply(actions);
+  // A membership is effective as soon as it is appended, and no longer once it is cut off (rule 8).
+  if (role_ == node_role::follower || role_ == node_role::learner)
+    set_role(node_role::follower);
   auto role = role_message();
   if (!(role == announced_)) {
     announced_ = role;
@@ -378,6 +408,8 @@ void replication::advance_apply(replication_actions& actions) {
   while (handed_ < limit && apply_load_ == 0) {
     auto entries = log_.entries(handed_ + 1, limit, config_.apply_bytes);
     if (!entries) {
+      if (!writable())
+        return;
       apply_load_ = ++last_load_;
       actions.loads.push_back({apply_load_, handed_ + 1, limit, config_.apply_bytes});
       return;
@@ -389,6 +421,11 @@ void replication::advance_apply(replication_actions& actions) {
 
 replication_actions replication::on_loaded(std::uint64_t request, std::vector<log_entry> entries, instant now) {
   replication_actions actions;
+  auto peer = std::find_if(peers_.begin(), peers_.end(), [&](const auto& p) { return p.second.load == request; });
+  bool wanted = request == apply_load_ || peer != peers_.end();
+  // Only what is durable is read: an entry that is not there has been lost.
+  if (wanted && entries.empty())
+    fail_disk("raft.db: an entry that was written cannot be read", actions);
   if (request == apply_load_) {
     apply_load_ = 0;
     if (!entries.empty()) {
@@ -396,20 +433,14 @@ replication_actions replication::on_loaded(std::uint64_t request, std::vector<lo
       handed_ = entries.back().index;
       actions.apply.push_back({std::move(entries), commit_index_});
     }
-  } else {
-    for (auto& [id, peer] : peers_) {
-      if (peer.load != request)
-        continue;
-      peer.load = 0;
-      // The log may have moved on under another leader while the file was read.
-      bool fits = role_ == node_role::leader && peer.up && !entries.empty() &&
-                  entries.front().index == peer.next_index && entries.back().index <= log_.last_index() &&
-                  entries.back().term == log_.term_at(entries.back().index);
-      if (fits)
-        send_append(id, peer, std::move(entries), actions, now);
-      if (role_ == node_role::leader)
-        replicate(id, peer, actions, now);
-    }
+  } else if (wanted && role_ == node_role::leader) {
+    peer->second.load = 0;
+    // The file may still hold what a truncation that waits to be written cuts off.
+    while (!entries.empty() && log_.term_at(entries.back().index) != entries.back().term)
+      entries.pop_back();
+    if (peer->second.up && !entries.empty() && entries.front().index == peer->second.next_index)
+      send_append(peer->first, peer->second, std::move(entries), actions, now);
+    replicate(peer->first, peer->second, actions, now);
   }
   finish(actions, now);
   return actions;
@@ -422,7 +453,7 @@ replication_actions replication::on_peer_up(const sender& who, instant now) {
   auto& peer = peers_[who.id];
   peer.up = true;
   peer.incarnation = who.incarnation;
-  if (role_ == node_role::leader) {
+  if (role_ == node_role::leader && log_.members().find(who.id)) {
     rewind(peer);
     replicate(who.id, peer, actions, now);
   }

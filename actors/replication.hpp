@@ -25,6 +25,7 @@ struct replication_config {
   std::size_t uncommitted_bytes = 64 << 20;  ///< Payload beyond commit_index; past it proposals are refused as busy.
   std::size_t memory_bytes = 16 << 20;       ///< Of the log kept in memory.
   std::size_t apply_bytes = 1 << 20;         ///< Payload of one `committed`.
+  std::size_t write_bytes = 4 << 20;         ///< Payload of one raft_write, unless a single entry is larger.
   defect_set defects;
 };
 
@@ -115,7 +116,7 @@ class replication {
   /// to be saved with it.
   replication_actions found(const genesis&, std::string formation, instant now);
   /// Saves what the formation core wants to remember; `saved()` tells when it is durable.
-  replication_actions save_formation(std::string formation);
+  replication_actions save_formation(std::string formation, instant now);
   /// Number of the newest write that has been asked for, and of the newest that is durable.
   std::uint64_t newest_write() const { return next_number_ - (next_ ? 0 : 1); }
   std::uint64_t durable_write() const { return durable_write_; }
@@ -173,28 +174,30 @@ class replication {
   };
 
   // replication.cpp
-  bool is_self_voter() const { return log_.members().is_voter(config_.self.id); }
+  bool is_self_voter() const;
   bool counts(const sender&) const;
   bool up_to_date(const request_vote&) const;
   bool recent_contact(milliseconds window, instant now) const;
-  void start_campaign(bool transfer, replication_actions&, instant now);
+  void start_campaign(bool transfer, instant now);
   campaign_leave campaign_message() const;
   void release_campaign(replication_actions&, instant now);
   void save_state();
   void adopt_term(term_number, replication_actions&);
   void become_follower(replication_actions&);
   void end_leave() { leave_ = 0; }
-  void set_role(node_role, replication_actions&);
+  void set_role(node_role);
   role_changed role_message() const;
   void say(reply_address, decltype(outgoing::what), replication_actions&);
   void fail_disk(const std::string& what, replication_actions&);
   void finish(replication_actions&, instant now);
   void flush_write(replication_actions&, instant now);
+  std::optional<raft_write> split_write(raft_write&) const;
   void advance_apply(replication_actions&);
   milliseconds patience() const;
 
   // replication_follower.cpp
   void accept_leader(const sender&, term_number, replication_actions&, instant now);
+  bool rewrites_committed(const append_entries&) const;
   void append_new(std::vector<log_entry>&);
   void truncate(log_index);
   void raise_commit(log_index leader_commit);

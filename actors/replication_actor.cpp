@@ -128,7 +128,7 @@ void run(self_pointer self, formation_actions actions) {
     std::visit([&](auto& m) { self->send(peer->second.handles.replication, std::move(m)); }, message);
   }
   if (actions.save) {
-    auto saving = state.core->save_formation(to_bytes(*actions.save));
+    auto saving = state.core->save_formation(to_bytes(*actions.save), now(self));
     state.formation_write = state.core->newest_write();
     run(self, std::move(saving));
   }

@@ -2,8 +2,47 @@
 
 #include "actors/invariant.hpp"
 #include "actors/replication.hpp"
+#include "persistence/codec.hpp"
 
 namespace coordinator {
+namespace {
+
+bool is_readable(const log_entry& entry) {
+  membership members;
+  switch (entry.kind) {
+    case entry_kind::noop:
+    case entry_kind::command:
+      return true;
+    case entry_kind::genesis:
+      return entry.index == log_index{1};
+    case entry_kind::membership:
+      return from_bytes(entry.payload, members);
+  }
+  return false;
+}
+
+/// What any leader keeps to: without it the log would be torn, and nothing has told us yet who wrote this.
+bool is_well_formed(const append_entries& append) {
+  auto index = append.prev_log_index;
+  auto term = append.prev_log_term;
+  for (auto& entry : append.entries) {
+    ++index;
+    if (entry.index != index || entry.term < term || entry.term > append.term || entry.term == term_number{} ||
+        !is_readable(entry))
+      return false;
+    term = entry.term;
+  }
+  return term <= append.term;
+}
+
+}  // namespace
+
+/// Whether it would cut off what is known to be committed. No leader's append does.
+bool replication::rewrites_committed(const append_entries& append) const {
+  return std::any_of(append.entries.begin(), append.entries.end(), [&](const log_entry& e) {
+    return e.index >= log_.first_index() && e.index <= commit_index_ && log_.term_at(e.index) != e.term;
+  });
+}
 
 replication_actions replication::on_append_entries(append_entries append, const reply_address& to, instant now) {
   replication_actions actions;
@@ -16,6 +55,12 @@ replication_actions replication::on_append_entries(append_entries append, const 
   reply.last_log_index = log_.last_index();
   bool second_leader = append.term == state_.current_term &&
                        (role_ == node_role::leader || (!leader_.empty() && leader_ != append.leader.id));
+  if (!is_well_formed(append) || (to.injected != 0 && rewrites_committed(append))) {
+    reply.term = state_.current_term;
+    if (to.injected != 0)
+      say(to, reply, actions);
+    return actions;
+  }
   if (append.term < state_.current_term || second_leader || !writable()) {
     if (append.term > state_.current_term) {
       adopt_term(append.term, actions);
@@ -24,7 +69,7 @@ replication_actions replication::on_append_entries(append_entries append, const 
     reply.term = state_.current_term;
     // The end of the log, so that a leader who has not heard of our term yet does not rewind for nothing.
     reply.conflict_index = log_.last_index() + 1;
-    if (writable() || append.term < state_.current_term)
+    if (writable() || append.term < state_.current_term || to.injected != 0)
       say(to, reply, actions);
     finish(actions, now);
     return actions;
@@ -118,8 +163,6 @@ void replication::truncate(log_index index) {
       next_.emplace();
     next_->truncate_from = next_->truncate_from ? std::min(*next_->truncate_from, index) : index;
   }
-  if (role_ == node_role::follower || role_ == node_role::learner)
-    role_ = is_self_voter() ? node_role::follower : node_role::learner;
 }
 
 void replication::raise_commit(log_index leader_commit) {

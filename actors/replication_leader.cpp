@@ -215,7 +215,7 @@ bool replication::advance_commit(replication_actions& actions, instant now) {
   std::vector<log_index> matches;
   for (auto& m : log_.members().members) {
     bool self = m.id == config_.self.id;
-    if (!m.voter && !(self && config_.defects.has(defect::count_self_without_vote)))
+    if (!(self ? is_self_voter() || config_.defects.has(defect::count_self_without_vote) : m.voter))
       continue;
     if (self)
       matches.push_back(config_.defects.has(defect::count_own_write_early) ? log_.last_index() : durable_index_);
@@ -234,6 +234,7 @@ bool replication::advance_commit(replication_actions& actions, instant now) {
   if (log_.term_at(candidate) != state_.current_term && !config_.defects.has(defect::commit_older_term_by_counting))
     return false;
   commit_index_ = candidate;
+  quorum_progress_ = now.steady;
   while (!uncommitted_.empty() && uncommitted_.front().last <= commit_index_) {
     uncommitted_bytes_ -= uncommitted_.front().bytes;
     uncommitted_.pop_front();
