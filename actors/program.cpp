@@ -1,0 +1,175 @@
+#include "actors/program.hpp"
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <chrono>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <random>
+#include <vector>
+
+#include "actors/link_socket.hpp"
+#include "actors/link_tls.hpp"
+#include "actors/node.hpp"
+#include "http/api.hpp"
+#include "http/http_server.hpp"
+#include "persistence/data_directory.hpp"
+
+namespace coordinator {
+
+namespace {
+
+/// For requests in flight; long polls end by themselves as soon as the server is being stopped.
+constexpr milliseconds request_grace{6000};
+
+/// The node reads the secret itself; here a file that an option names is judged as all options are.
+void check_secret(const node_options& options) {
+  if (!options.cluster_secret_file)
+    return;
+  auto loaded = load_cluster_secret(*options.cluster_secret_file);
+  if (!loaded.secret)
+    throw options_error("--cluster-secret-file: " + loaded.error);
+}
+
+std::string read_token(const node_options& options) {
+  if (!options.cluster_token_file)
+    return {};
+  auto path = options.cluster_token_file->string();
+  std::ifstream file{path};
+  std::string text{std::istreambuf_iterator<char>{file}, {}};
+  if (!file)
+    throw options_error("--cluster-token-file " + path + ": cannot be read; name a file that this user can read");
+  constexpr auto white_space = " \t\r\n";
+  auto first = text.find_first_not_of(white_space);
+  auto last = text.find_last_not_of(white_space);
+  if (first == std::string::npos || text.find_first_of(white_space, first) <= last)
+    throw options_error("--cluster-token-file " + path + ": must hold one word, the token");
+  return text.substr(first, last - first + 1);
+}
+
+/// A port that is taken is found before the data directory is made, although both ports are bound for good only later.
+void check_port(const char* flag, const host_port& address) {
+  auto probe = listen_on(address);
+  if (!probe.socket)
+    throw startup_error("cannot listen on " + to_string(address) + ": " + probe.error +
+                        "; end what uses it, or give another " + flag);
+}
+
+std::uint64_t draw_seed() {
+  std::random_device source;
+  return (std::uint64_t{source()} << 32) | source();
+}
+
+}  // namespace
+
+class program::parts {
+ public:
+  explicit parts(const node_options& options) : options_(options) {
+    check_secret(options_);
+    token_ = read_token(options_);
+    check_port("--port", options_.http);
+    check_port("--cluster-port", options_.cluster);
+    directory_.emplace(options_.data_dir, options_.id);
+  }
+
+  ~parts() {
+    stop(milliseconds{0});
+    front_.reset();
+    api_.reset();
+    if (!node_)
+      return;
+    node_.reset();
+    // Tearing an actor system of CAF 0.17 down races with detached actors on their way out (CAF #1196, #1266), and may
+    // hang. It holds nothing of value once the node's stores are closed, so it lives as long as the process.
+    static auto& kept = *new std::vector<std::unique_ptr<caf::actor_system>>;
+    kept.push_back(std::move(system_));
+    static_cast<void>(config_.release());
+  }
+
+  void start() {
+    config_ = std::make_unique<caf::actor_system_config>();
+    configure_node(*config_);
+    system_ = std::make_unique<caf::actor_system>(*config_);
+    node_environment environment;
+    environment.seed = draw_seed();
+    node_ = std::make_unique<node>(*system_, options_, *directory_, environment);
+    api_options for_api;
+    for_api.cluster_token = token_;
+    for_api.data_dir = options_.data_dir.string();
+    api_ = std::make_unique<api>(node_->port(), for_api);
+    http_server_options for_server;
+    for_server.host = options_.http.host;
+    for_server.port = options_.http.port;
+    front_ = std::make_unique<http_server>(for_server, *api_);
+    if (auto error = front_->start(); !error.empty())
+      throw startup_error(error);
+    spdlog::info("node {} of version {}: HTTP on {}, peers on {}, data in {}", options_.id.value, COORDINATOR_VERSION,
+                 to_string(options_.http), to_string(options_.cluster), options_.data_dir.string());
+    if (directory_->condition() == directory_condition::lost_disk)
+      spdlog::error("the data directory is that of a node that lost its disk: {}", directory_->damage());
+  }
+
+  void stop(milliseconds grace) {
+    if (stopped_ || !node_)
+      return;
+    stopped_ = true;
+    // The front first: what is in flight is answered while this node can still commit it, and clients that come later
+    // find a closed port, which sends them to another node at once. Then the node hands leadership over.
+    if (front_)
+      front_->stop(grace);
+    node_->stop();
+  }
+
+ private:
+  const node_options options_;
+  std::string token_;
+  std::optional<data_directory> directory_;
+  std::unique_ptr<caf::actor_system_config> config_;
+  std::unique_ptr<caf::actor_system> system_;
+  std::unique_ptr<node> node_;
+  std::unique_ptr<api> api_;
+  std::unique_ptr<http_server> front_;
+  bool stopped_ = false;
+};
+
+program::program(const node_options& options) : parts_(std::make_unique<parts>(options)) {}
+
+program::~program() = default;
+
+void program::start() {
+  parts_->start();
+}
+
+void program::stop() {
+  parts_->stop(request_grace);
+}
+
+void set_up_logging(log_level level) {
+  auto logger = spdlog::get("coordinator");
+  if (!logger) {
+    logger = spdlog::stderr_logger_mt("coordinator");
+    logger->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %-5l %v", spdlog::pattern_time_type::utc);
+    logger->flush_on(spdlog::level::trace);
+    spdlog::set_default_logger(logger);
+  }
+  switch (level) {
+    case log_level::trace:
+      return spdlog::set_level(spdlog::level::trace);
+    case log_level::debug:
+      return spdlog::set_level(spdlog::level::debug);
+    case log_level::info:
+      return spdlog::set_level(spdlog::level::info);
+    case log_level::warn:
+      return spdlog::set_level(spdlog::level::warn);
+    case log_level::error:
+      return spdlog::set_level(spdlog::level::err);
+    case log_level::off:
+      return spdlog::set_level(spdlog::level::off);
+  }
+}
+
+}  // namespace coordinator

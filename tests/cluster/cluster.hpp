@@ -1,0 +1,110 @@
+#pragma once
+
+#include <signal.h>
+
+#include <caf/actor_system.hpp>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/cluster/child_process.hpp"
+#include "tests/cluster/client.hpp"
+#include "tests/cluster/host_node.hpp"
+#include "tests/cluster/isolated_network.hpp"
+#include "tests/support/temporary_directory.hpp"
+
+namespace coordinator {
+
+/// Polls until the condition holds; false if it does not before the time is over.
+bool eventually(std::chrono::milliseconds patience, const std::function<bool()>& condition);
+
+struct cluster_settings {
+  int size = 3;
+  bool redundancy = true;
+  isolated_network* network = nullptr;  ///< None: all machines are on loopback.
+  std::vector<std::string> flags;       ///< Added to each node's command line.
+};
+
+/// Machines, as processes, with a node each. Nodes are "n0", "n1", … and every one keeps its address and its data
+/// directory for as long as the cluster lives, unless it is wiped. The test talks to them as any client does.
+class cluster {
+ public:
+  explicit cluster(cluster_settings settings = {});
+  /// Kills what still runs. After a failed requirement it prints what the nodes logged last.
+  ~cluster();
+  cluster(const cluster&) = delete;
+  cluster& operator=(const cluster&) = delete;
+
+  int size() const { return static_cast<int>(machines_.size()); }
+  static std::string name(int node) { return "n" + std::to_string(node); }
+  const host_port& address(int node) const { return at(node).http; }
+  std::string data_dir(int node) const;
+
+  /// Starts a host process and spawns the node in it from here. The error is empty on success.
+  std::string try_start(int node);
+  /// The same, and requires that it succeeds.
+  void start(int node);
+  void start_all();
+  /// SIGKILL: the machine is gone without a word.
+  void kill(int node);
+  void kill_all();
+  void pause(int node) { at(node).host->send(SIGSTOP); }
+  void resume(int node) { at(node).host->send(SIGCONT); }
+  /// Stops the node in order, as SIGTERM does.
+  void stop(int node);
+  /// Removes the data directory; the node must not run.
+  void wipe(int node);
+  bool runs(int node) const { return at(node).host != nullptr; }
+
+  answer request(int node, const std::string& method, const std::string& path, const std::string& body = {},
+                 const call_options& options = {}) const;
+  answer get(int node, const std::string& path, const call_options& options = {}) const {
+    return request(node, "GET", path, {}, options);
+  }
+  /// The value of a shared key, read linearizably; none when it has none. Requires an answer.
+  std::optional<std::string> value(int node, const std::string& key) const;
+  /// Sets a shared key.
+  answer put(int node, const std::string& key, const std::string& value, const call_options& options = {}) const {
+    return request(node, "PUT", "/api/kv/" + key, value, options);
+  }
+
+  /// /api/status of a node; null when it gives none.
+  nlohmann::json status(int node) const;
+  std::string role(int node) const;
+  /// The node that says it leads, in the highest term that any node knows of, once all nodes but those excepted know
+  /// of it. Requires that there is one in time.
+  int wait_for_leader(const std::vector<int>& except = {}) const;
+  /// Requires that all running nodes have applied the same entries and agree on what came of them.
+  void require_equal_states() const;
+
+  static constexpr std::chrono::milliseconds patience{20'000};
+
+ private:
+  struct machine {
+    host_port http;
+    host_port cluster;
+    file_descriptor reserved_http;  ///< Keeps the system from giving the port to somebody else.
+    file_descriptor reserved_cluster;
+    std::unique_ptr<child_process> host;
+    host_node node;
+  };
+
+  machine& at(int node) { return machines_.at(static_cast<std::size_t>(node)); }
+  const machine& at(int node) const { return machines_.at(static_cast<std::size_t>(node)); }
+  std::string log_file(int node) const { return directory_ / (name(node) + ".log"); }
+  std::string host_address(int node) const;
+  void choose_ports(int node);
+  std::vector<std::string> command_line(int node) const;
+  std::string spawn(int node, std::uint16_t control_port);
+
+  cluster_settings settings_;
+  temporary_directory directory_;
+  std::unique_ptr<caf::actor_system_config> config_;
+  std::unique_ptr<caf::actor_system> system_;
+  std::vector<machine> machines_;
+};
+
+}  // namespace coordinator
