@@ -166,16 +166,6 @@ bool is_wildcard(std::string_view host) {
   return ::inet_pton(AF_INET6, text.c_str(), &six) == 1 && IN6_IS_ADDR_UNSPECIFIED(&six);
 }
 
-bool is_loopback(const std::string& host) {
-  in_addr four{};
-  if (::inet_pton(AF_INET, host.c_str(), &four) == 1)
-    return (ntohl(four.s_addr) >> 24) == 127;
-  in6_addr six{};
-  if (::inet_pton(AF_INET6, host.c_str(), &six) == 1)
-    return IN6_IS_ADDR_LOOPBACK(&six);
-  return lower(host) == "localhost";
-}
-
 std::optional<bool> read_bool(std::string_view text) {
   auto word = lower(text);
   if (word == "true" || word == "1" || word == "yes" || word == "on")

@@ -70,7 +70,4 @@ parsed_options parse_options(const std::vector<std::string>& arguments);
 /// The text of `--help`: every option with its default.
 std::string options_help();
 
-/// Whether a host means this machine alone: 127.0.0.0/8, ::1 or localhost.
-bool is_loopback(const std::string& host);
-
 }  // namespace coordinator
