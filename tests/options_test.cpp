@@ -3,8 +3,11 @@
 #include <doctest/doctest.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <initializer_list>
+#include <map>
+#include <sstream>
 
 #include "tests/support/temporary_directory.hpp"
 
@@ -287,4 +290,30 @@ TEST_CASE("options: help and version are printed whatever else is wrong") {
                     "50"})
     CHECK_MESSAGE(help.find(flag) != std::string::npos, flag);
   CHECK(parse_options({"--port", "none", "--version"}).print.starts_with("coordinator "));
+}
+
+TEST_CASE("options: the deployment guide's table has every option with its default, and no other") {
+  auto guide_file = std::filesystem::path{__FILE__}.parent_path().parent_path() / "docs" / "deployment_guide.md";
+  std::ifstream guide{guide_file};
+  REQUIRE(guide);
+  std::map<std::string, std::string> rows;
+  for (std::string line; std::getline(guide, line);)
+    if (line.starts_with("| `--"))
+      rows[line.substr(3, line.find_first_of(" `", 3) - 3)] = line;
+  std::istringstream help{options_help()};
+  std::size_t options = 0;
+  for (std::string line; std::getline(help, line);) {
+    auto dashes = line.find("--");
+    if (!line.starts_with("  ") || dashes == std::string::npos || dashes > 5)
+      continue;
+    ++options;
+    auto flag = line.substr(dashes, line.find(' ', dashes) - dashes);
+    REQUIRE_MESSAGE(rows.contains(flag), flag);
+    if (line.ends_with(")")) {
+      auto fallback = line.substr(line.rfind('(') + 1);
+      fallback.pop_back();
+      CHECK_MESSAGE(rows[flag].find("`" + fallback + "`") != std::string::npos, flag << " " << fallback);
+    }
+  }
+  CHECK(options == rows.size());
 }
