@@ -105,6 +105,7 @@ bool worker::register_with(client& via) {
     spdlog::info("registered as {} at {}", options_.worker_id, reply.node);
     std::lock_guard lock{mutex_};
     heartbeat_interval_ = milliseconds{std::clamp(interval, 50, 30000)};
+    changed_.notify_all();
     return true;
   }
   spdlog::warn("cannot register: {}", problem_of(reply));
@@ -204,7 +205,8 @@ void worker::heartbeat_loop() {
   for (;;) {
     milliseconds interval;
     {
-      std::lock_guard lock{mutex_};
+      std::unique_lock lock{mutex_};
+      changed_.wait(lock, [this] { return ended_ || heartbeat_interval_ > milliseconds{0}; });
       interval = heartbeat_interval_;
     }
     if (!pause(interval))

@@ -120,7 +120,7 @@ class worker {
   bool claim_loop_ended_ = false;
   std::size_t unreported_ = 0;
   std::string failure_;
-  std::chrono::milliseconds heartbeat_interval_{5000};
+  std::chrono::milliseconds heartbeat_interval_{0};  ///< 0 until registered.
   std::map<attempt_key, running_state> running_;
   std::deque<job> queue_;
   std::vector<std::thread> threads_;
