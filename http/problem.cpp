@@ -66,6 +66,8 @@ http_response to_response(const problem& p) {
   response.body = body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   if (p.retry_after || p.status == 503)
     response.set("Retry-After", std::to_string(p.retry_after.value_or(1)));
+  if (p.status == 401)
+    response.set("WWW-Authenticate", "Bearer");
   return response;
 }
 

@@ -1,0 +1,135 @@
+#include "http/api.hpp"
+
+#include "http/wait.hpp"
+
+namespace coordinator {
+namespace {
+
+constexpr std::size_t value_limit = limits::value_size;
+/// For routes whose body has a few fields.
+constexpr std::size_t small_body = 1 << 20;
+
+}  // namespace
+
+api::api(gateway_port& port, api_options options) : port_(port), options_(std::move(options)) {
+  add_routes();
+}
+
+void api::add(const char* method, const char* path, handler h, std::size_t body_limit) {
+  router_.add(
+      method, path, [this, h](const routed_request& r) { return (this->*h)(r); }, body_limit);
+}
+
+void api::add_routes() {
+  add("GET", "/api/status", &api::get_status);
+  add("GET", "/api/cluster", &api::get_cluster);
+  add("POST", "/api/cluster/transfer_leadership", &api::post_transfer, small_body);
+  add("POST", "/api/cluster/members", &api::not_implemented, small_body);
+  add("DELETE", "/api/cluster/members/{node_id}", &api::not_implemented, small_body);
+  add("POST", "/api/cluster/members/{node_id}/promote", &api::not_implemented, small_body);
+  add("POST", "/api/maintenance/enable", &api::post_maintenance_enable, small_body);
+  add("POST", "/api/maintenance/disable", &api::post_maintenance_disable, small_body);
+  add("GET", "/api/openapi.json", &api::get_openapi);
+  add("GET", "/livez", &api::get_livez);
+  add("GET", "/readyz", &api::get_readyz);
+  add("GET", "/api/health", &api::get_health);
+  for (auto part : {"/api/health/db", "/api/health/log", "/api/health/resources", "/api/health/operations"})
+    add("GET", part, &api::get_health_part);
+  add("GET", "/api/health/state_checksum", &api::get_state_checksum);
+  add("POST", "/api/raft/request_vote", &api::post_request_vote, small_body);
+  add("POST", "/api/raft/append_entries", &api::post_append_entries);
+  add("POST", "/api/raft/sync_state", &api::not_implemented);
+  add("GET", "/api/raft/log", &api::get_log);
+  add("GET", "/api/state", &api::get_state);
+  add("POST", "/api/workers/register", &api::post_register, small_body);
+  add("POST", "/api/workers/status", &api::post_worker_status, small_body);
+  add("GET", "/api/workers", &api::get_workers);
+  add("GET", "/api/workers/{worker_id}", &api::get_worker_by_id);
+  add("DELETE", "/api/workers/{worker_id}", &api::delete_worker);
+  add("POST", "/api/workers/{worker_id}/drain", &api::post_drain, small_body);
+  add("POST", "/api/tasks/submit", &api::post_submit);
+  add("GET", "/api/tasks", &api::get_tasks);
+  add("POST", "/api/tasks/claim", &api::post_claim, small_body);
+  add("GET", "/api/tasks/{task_id}", &api::get_task_by_id);
+  add("POST", "/api/tasks/{task_id}/complete", &api::post_complete);
+  add("POST", "/api/tasks/{task_id}/fail", &api::post_fail);
+  add("POST", "/api/tasks/{task_id}/cancel", &api::post_cancel, small_body);
+  add("GET", "/api/kv", &api::get_keys);
+  add("GET", "/api/kv/{key}", &api::get_key_value);
+  add("PUT", "/api/kv/{key}", &api::put_key_value, value_limit);
+  add("DELETE", "/api/kv/{key}", &api::delete_key_value, small_body);
+}
+
+std::size_t api::body_limit(const http_request& head) const {
+  return router_.body_limit(head);
+}
+
+http_response api::answer(http_request& request) {
+  return router_.answer(request);
+}
+
+void api::complete(http_response& response) const {
+  auto now = port_.current_leadership();
+  response.set("X-Coordinator-Node", now.node.value);
+  response.set("X-Coordinator-Leader", now.leader.value);
+  response.set("X-Coordinator-Term", std::to_string(now.term.value));
+}
+
+api::write_options api::read_write_options(const routed_request& r, std::optional<problem>& failure) const {
+  return {request_timeout(r, failure), idempotency_key(r, failure), request_hash(r.http)};
+}
+
+std::optional<write_result> api::write(command_body body, const write_options& options) {
+  if (auto checked = validate(body); !checked.ok()) {
+    write_result refused;
+    refused.outcome = write_result::outcome::applied;
+    refused.result = std::move(checked);
+    return refused;
+  }
+  write_request request{std::move(body), options.key, options.hash, options.timeout};
+  return wait_for<write_result>([&](auto done) { port_.write(std::move(request), std::move(done)); },
+                                options.timeout + reply_margin);
+}
+
+http_response api::read(const routed_request& r, query what, const std::string& thing,
+                        const std::function<http_response(query_result&)>& render) {
+  std::optional<problem> failure;
+  auto how = read_consistency(r, failure);
+  auto timeout = request_timeout(r, failure);
+  if (failure)
+    return to_response(*failure);
+  read_request request{std::move(what), how.linearizable, timeout, how.linearizable ? -1 : how.max_stale_ms};
+  auto result = wait_for<read_result>([&](auto done) { port_.read(std::move(request), std::move(done)); },
+                                      timeout + reply_margin, r.http.client);
+  auto wrong = why_not_read(result, thing);
+  auto response = wrong ? to_response(*wrong) : render(result->result);
+  if (result)
+    add_read_headers(response, *result, how.linearizable);
+  return response;
+}
+
+std::optional<node_view> api::view() const {
+  return wait_for<node_view>([&](auto done) { port_.view(std::move(done)); }, std::chrono::seconds{5});
+}
+
+std::optional<problem> api::refuse_stranger(const routed_request& r) const {
+  auto given = r.http.header("authorization");
+  if (options_.cluster_token.empty()) {
+    // A page in a browser on this machine comes from loopback, too; it cannot hide its origin.
+    if (r.http.from_loopback && !r.http.header("origin"))
+      return std::nullopt;
+    return problem{403, "loopback_only", "Without a cluster token this route is for loopback only.", {}, {}, {}};
+  }
+  if (!given)
+    return problem{401, "token_required", "This route needs the cluster token.", "Authorization", {}, {}};
+  auto expected = "Bearer " + options_.cluster_token;
+  // Compared in a time that does not depend on where they differ.
+  unsigned char difference = given->size() == expected.size() ? 0 : 1;
+  for (std::size_t i = 0; i < given->size(); ++i)
+    difference |= static_cast<unsigned char>((*given)[i] ^ expected[i % expected.size()]);
+  if (difference != 0)
+    return problem{403, "wrong_token", "This is not the cluster token.", "Authorization", {}, {}};
+  return std::nullopt;
+}
+
+}  // namespace coordinator

@@ -1,0 +1,108 @@
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "actors/gateway_port.hpp"
+#include "http/answers.hpp"
+#include "http/message.hpp"
+#include "http/request_options.hpp"
+#include "http/router.hpp"
+
+namespace coordinator {
+
+/// The port ends every request by its time-out; this much later its answer must have been lost.
+constexpr std::chrono::milliseconds reply_margin{2'000};
+
+struct api_options {
+  /// Guards /api/raft and /api/state; empty: they are for loopback only.
+  std::string cluster_token;
+  /// What a claim tells a worker: an attempt that it does not list for this long goes back to the queue.
+  std::chrono::milliseconds lease{15'000};
+  /// How often workers are asked to send their status.
+  std::chrono::milliseconds worker_heartbeat{5'000};
+  /// For the free space that /api/health reports; empty: it is left out.
+  std::string data_dir;
+};
+
+/// The HTTP contract of docs/api_reference.md, answered by a node's gateway_port. Thread-safe; each call waits on the
+/// caller's thread for as long as the request allows.
+class api : public request_handler {
+ public:
+  /// `port` must outlive this.
+  api(gateway_port& port, api_options options);
+
+  std::size_t body_limit(const http_request& head) const override;
+  http_response answer(http_request& request) override;
+  void complete(http_response& response) const override;
+
+  const router& routes() const { return router_; }
+
+ private:
+  using handler = http_response (api::*)(const routed_request&);
+  void add(const char* method, const char* path, handler h, std::size_t body_limit = default_body_limit);
+  void add_routes();
+
+  // What the routes share.
+  struct write_options {
+    std::chrono::milliseconds timeout{};
+    std::string key;
+    std::uint64_t hash = 0;
+  };
+  write_options read_write_options(const routed_request& r, std::optional<problem>& failure) const;
+  std::optional<write_result> write(command_body body, const write_options& options);
+  /// Reads as the request asks; `render` turns the answer of the right type into a response.
+  http_response read(const routed_request& r, query what, const std::string& thing,
+                     const std::function<http_response(query_result&)>& render);
+  std::optional<node_view> view() const;
+  std::optional<problem> refuse_stranger(const routed_request& r) const;
+
+  // routes_node.cpp
+  http_response get_status(const routed_request&);
+  http_response get_cluster(const routed_request&);
+  http_response post_transfer(const routed_request&);
+  http_response post_maintenance_enable(const routed_request&);
+  http_response post_maintenance_disable(const routed_request&);
+  http_response set_maintenance_mode(const routed_request&, bool enabled);
+  http_response not_implemented(const routed_request&);
+  http_response get_openapi(const routed_request&);
+  // routes_health.cpp
+  http_response get_livez(const routed_request&);
+  http_response get_readyz(const routed_request&);
+  http_response get_health(const routed_request&);
+  http_response get_health_part(const routed_request&);
+  http_response get_state_checksum(const routed_request&);
+  // routes_raft.cpp
+  http_response post_request_vote(const routed_request&);
+  http_response post_append_entries(const routed_request&);
+  http_response get_log(const routed_request&);
+  http_response get_state(const routed_request&);
+  // routes_workers.cpp
+  http_response post_register(const routed_request&);
+  http_response post_worker_status(const routed_request&);
+  http_response get_workers(const routed_request&);
+  http_response get_worker_by_id(const routed_request&);
+  http_response delete_worker(const routed_request&);
+  http_response post_drain(const routed_request&);
+  // routes_tasks.cpp
+  http_response post_submit(const routed_request&);
+  http_response get_tasks(const routed_request&);
+  http_response get_task_by_id(const routed_request&);
+  http_response post_claim(const routed_request&);
+  http_response post_complete(const routed_request&);
+  http_response post_fail(const routed_request&);
+  http_response post_cancel(const routed_request&);
+  // routes_kv.cpp
+  http_response get_key_value(const routed_request&);
+  http_response put_key_value(const routed_request&);
+  http_response delete_key_value(const routed_request&);
+  http_response get_keys(const routed_request&);
+
+  gateway_port& port_;
+  const api_options options_;
+  router router_;
+};
+
+}  // namespace coordinator

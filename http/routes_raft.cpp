@@ -1,0 +1,203 @@
+#include "http/api.hpp"
+#include "http/command_json.hpp"
+#include "http/json_reader.hpp"
+#include "http/render.hpp"
+#include "http/wait.hpp"
+
+namespace coordinator {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+/// Past this a number is no longer exact in every client, and a term would have no room left to grow.
+constexpr std::int64_t largest_ordinal = std::int64_t{1} << 52;
+constexpr std::chrono::milliseconds injection_time{10'000};
+
+std::uint64_t ordinal_field(object_reader& reader, std::string_view name, std::int64_t least) {
+  return static_cast<std::uint64_t>(reader.integer(name, least, largest_ordinal));
+}
+
+/// The sender that a message over HTTP claims to be from. Its incarnation is the one that this node knows; there is
+/// nothing in the message to tell it by.
+sender member_field(object_reader& reader, std::string_view name, const node_view& node) {
+  sender from{node_id{reader.id(name)}, {}};
+  if (auto known = node.raft.members.find(from.id))
+    from.incarnation = known->incarnation;
+  else
+    reader.fail(name, "is not a member of this cluster");
+  return from;
+}
+
+template <class Reply>
+struct injected {
+  std::optional<Reply> reply;
+  std::string error;
+};
+
+/// Hands a Raft message to the keeper and waits for what it says, or why it refused to look at it.
+template <class Reply, class Message>
+std::variant<Reply, problem> inject(gateway_port& port, Message message) {
+  auto answer = wait_for<injected<Reply>>(
+      [&](auto done) {
+        port.inject(std::move(message), [done](std::optional<Reply> reply, std::string error) {
+          done(injected<Reply>{std::move(reply), std::move(error)});
+        });
+      },
+      injection_time);
+  if (!answer)
+    return unavailable("timeout", "unknown");
+  if (!answer->reply)
+    return problem{409, "refused", answer->error, {}, {}, {}};
+  return *answer->reply;
+}
+
+ordered_json state_key(const key_view& key) {
+  ordered_json out;
+  out["version"] = key.version;
+  add_bytes(out, "value", key.value);
+  out["updated_ms"] = key.updated_ms;
+  return out;
+}
+
+/// One object of the state, an entry at a time: the whole of it as one text would be held in memory twice.
+template <class Rows, class Id, class Render>
+bool stream_object(const body_sink& sink, std::string_view name, const Rows& rows, Id id, Render render) {
+  constexpr std::size_t piece_size = 64 * 1024;
+  std::string piece = to_text(json(name)) + ":{";
+  bool first = true;
+  for (auto& row : rows) {
+    piece += (first ? "" : ",") + to_text(json(id(row))) + ":" + to_text(render(row));
+    first = false;
+    if (piece.size() >= piece_size) {
+      if (!sink(piece))
+        return false;
+      piece.clear();
+    }
+  }
+  return sink(piece + "},");
+}
+
+http_response stream_state(std::shared_ptr<const state_view> state) {
+  http_response response;
+  response.stream = [state](const body_sink& sink) {
+    return sink("{") &&
+           stream_object(
+               sink, "workers", state->workers, [](auto& w) { return w.worker_id; },
+               [](auto& w) { return render(w); }) &&
+           stream_object(
+               sink, "tasks", state->tasks, [](auto& t) { return t.task_id; }, [](auto& t) { return render(t); }) &&
+           stream_object(
+               sink, "kv", state->keys, [](auto& k) { return k.key; }, [](auto& k) { return state_key(k); }) &&
+           sink("\"maintenance\":" + std::string{state->maintenance ? "true" : "false"} +
+                ",\"last_applied\":" + std::to_string(state->last_applied) +
+                ",\"last_applied_term\":" + std::to_string(state->last_applied_term) + "}");
+  };
+  return response;
+}
+
+}  // namespace
+
+http_response api::post_request_vote(const routed_request& r) {
+  if (auto stranger = refuse_stranger(r))
+    return to_response(*stranger);
+  auto body = parse_object(r.http.body);
+  if (auto wrong = std::get_if<problem>(&body))
+    return to_response(*wrong);
+  auto node = view();
+  if (!node)
+    return to_response(unavailable("timeout", "not_applied"));
+  std::optional<problem> failure;
+  object_reader reader{std::get<json>(body), {}, failure};
+  request_vote message;
+  message.term.value = ordinal_field(reader, "term", 1);
+  message.candidate = member_field(reader, "candidate_id", *node);
+  message.last_log_index.value = ordinal_field(reader, "last_log_index", 0);
+  message.last_log_term.value = ordinal_field(reader, "last_log_term", 0);
+  reader.allow_only({"term", "candidate_id", "last_log_index", "last_log_term"});
+  if (failure)
+    return to_response(*failure);
+  auto answer = inject<request_vote_reply>(port_, std::move(message));
+  if (auto wrong = std::get_if<problem>(&answer))
+    return to_response(*wrong);
+  auto& reply = std::get<request_vote_reply>(answer);
+  return ok({{"term", reply.term.value}, {"vote_granted", reply.vote_granted}});
+}
+
+http_response api::post_append_entries(const routed_request& r) {
+  if (auto stranger = refuse_stranger(r))
+    return to_response(*stranger);
+  auto body = parse_object(r.http.body);
+  if (auto wrong = std::get_if<problem>(&body))
+    return to_response(*wrong);
+  auto node = view();
+  if (!node)
+    return to_response(unavailable("timeout", "not_applied"));
+  std::optional<problem> failure;
+  object_reader reader{std::get<json>(body), {}, failure};
+  append_entries message;
+  message.term.value = ordinal_field(reader, "term", 1);
+  message.leader = member_field(reader, "leader_id", *node);
+  message.prev_log_index.value = ordinal_field(reader, "prev_log_index", 0);
+  message.prev_log_term.value = ordinal_field(reader, "prev_log_term", 0);
+  message.leader_commit.value = ordinal_field(reader, "leader_commit", 0);
+  reader.allow_only({"term", "leader_id", "prev_log_index", "prev_log_term", "entries", "leader_commit"});
+  if (auto entries = reader.array("entries"))
+    for (std::size_t i = 0; i < entries->size() && !failure; ++i) {
+      auto entry = read_entry((*entries)[i], "entries[" + std::to_string(i) + "]", failure);
+      entry.index = message.prev_log_index + i + 1;
+      message.entries.push_back(std::move(entry));
+    }
+  if (failure)
+    return to_response(*failure);
+  auto answer = inject<append_entries_reply>(port_, std::move(message));
+  if (auto wrong = std::get_if<problem>(&answer))
+    return to_response(*wrong);
+  auto& reply = std::get<append_entries_reply>(answer);
+  return ok({{"term", reply.term.value}, {"success", reply.success}, {"last_log_index", reply.last_log_index.value}});
+}
+
+http_response api::get_log(const routed_request& r) {
+  if (auto stranger = refuse_stranger(r))
+    return to_response(*stranger);
+  std::optional<problem> failure;
+  auto from = number_parameter(r, "from", 0, 0, INT64_MAX, failure);
+  auto limit = number_parameter(r, "limit", 100, 1, 1000, failure);
+  if (failure)
+    return to_response(*failure);
+  auto node = view();
+  if (!node)
+    return to_response(unavailable("timeout", {}));
+  auto first = std::max(log_index{static_cast<std::uint64_t>(from)}, node->raft.first_log_index);
+  auto entries = wait_for<std::vector<log_entry>>(
+      [&](auto done) { port_.read_log(first, static_cast<std::uint32_t>(limit), std::move(done)); }, injection_time);
+  if (!entries)
+    return to_response(unavailable("timeout", {}));
+  auto list = ordered_json::array();
+  for (auto& entry : *entries) {
+    ordered_json one;
+    one["index"] = entry.index.value;
+    one["term"] = entry.term.value;
+    one["time_ms"] = entry.time_ms;
+    one["command"] = command_to_json(entry);
+    list.push_back(std::move(one));
+  }
+  ordered_json out;
+  out["entries"] = std::move(list);
+  out["first_log_index"] = node->raft.first_log_index.value;
+  out["last_log_index"] = node->raft.last_log_index.value;
+  out["commit_index"] = node->raft.commit_index.value;
+  auto response = ok(out);
+  response.set("X-Coordinator-Applied-Index", std::to_string(node->last_applied.value));
+  return response;
+}
+
+http_response api::get_state(const routed_request& r) {
+  if (auto stranger = refuse_stranger(r))
+    return to_response(*stranger);
+  return read(r, query{coordinator::get_state{}}, "state", [](query_result& result) {
+    return stream_state(std::make_shared<const state_view>(std::move(std::get<state_view>(result))));
+  });
+}
+
+}  // namespace coordinator
