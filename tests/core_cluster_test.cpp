@@ -1,0 +1,59 @@
+#include <doctest/doctest.h>
+
+#include "tests/support/core_cluster.hpp"
+
+using namespace coordinator;
+
+namespace {
+
+std::string run_seed(std::uint64_t seed, defect_set defects = {}) {
+  core_cluster cluster{{seed, seed % 4 == 3 ? 5u : 3u, defects}};
+  cluster.run(milliseconds{4000});
+  if (cluster.violation().empty())
+    cluster.settle();
+  return cluster.violation();
+}
+
+/// The first violation that a rule taken out leads to, within some seeds.
+std::string run_without(defect rule) {
+  defect_set defects;
+  defects.add(rule);
+  for (std::uint64_t seed = 0; seed < 200; ++seed)
+    if (auto violation = run_seed(seed, defects); !violation.empty())
+      return violation;
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE(
+    "cluster of cores: Raft's invariants hold under faults, and the cluster recovers from all of them (Raft figure "
+    "3)") {
+  for (std::uint64_t seed = 0; seed < 150; ++seed)
+    CHECK_EQ(run_seed(seed), "");
+}
+
+TEST_CASE("cluster of cores: clients are served between the faults") {
+  core_cluster cluster{{1, 3, {}}};
+  cluster.run(milliseconds{5000});
+  CHECK_EQ(cluster.violation(), "");
+  CHECK_GT(cluster.committed_entries(), 100);
+  CHECK_GT(cluster.reads_answered(), 20);
+}
+
+TEST_CASE("cluster of cores: a node alone needs nobody") {
+  core_cluster cluster{{2, 1, {}}};
+  cluster.run(milliseconds{5000});
+  cluster.settle();
+  CHECK_EQ(cluster.violation(), "");
+  CHECK_GT(cluster.committed_entries(), 100);
+}
+
+TEST_CASE("cluster of cores: faults find each rule that guards the disk when it is taken out") {
+  for (auto rule : {defect::vote_before_saved, defect::acknowledge_before_saved, defect::count_own_write_early,
+                    defect::old_write_raises_durable, defect::committed_overtakes_durable,
+                    defect::step_down_clears_vote, defect::stale_tally_counts, defect::read_without_own_term_commit}) {
+    CAPTURE(static_cast<int>(rule));
+    CHECK_NE(run_without(rule), "");
+  }
+}

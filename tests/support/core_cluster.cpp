@@ -1,0 +1,518 @@
+#include "tests/support/core_cluster.hpp"
+
+#include <algorithm>
+
+#include "persistence/codec.hpp"
+
+namespace coordinator {
+namespace {
+
+constexpr milliseconds heartbeat_interval{50};
+constexpr milliseconds timeout_min{150};
+constexpr milliseconds timeout_max{300};
+
+node_id name(std::size_t i) {
+  return {std::string("n") + static_cast<char>('1' + i)};
+}
+
+}  // namespace
+
+core_cluster::core_cluster(core_cluster_options options)
+    : options_(options), random_(options.seed), nodes_(options.nodes), fault_percent_(options.seed % 3 == 0 ? 20 : 4) {
+  genesis founding{"0123456789abcdef0123456789abcdef", {}, 1'700'000'000'000};
+  for (std::size_t i = 0; i < nodes_.size(); ++i)
+    founding.founders.members.push_back({name(i), incarnation_id{i + 1}, "h", "c", true});
+  log_entry first{log_index{1}, term_number{1}, entry_kind::genesis, founding.time_ms, to_bytes(founding)};
+  written_[{first.index, first.term}] = {first, {}};
+  committed_.push_back(first.term);
+  connected_.assign(nodes_.size(), std::vector<bool>(nodes_.size(), false));
+  deaf_ = connected_;
+  for (std::size_t i = 0; i < nodes_.size(); ++i) {
+    auto& n = nodes_[i];
+    n.who = {name(i), incarnation_id{i + 1}};
+    n.files.state.current_term = term_number{1};
+    n.files.founded = founding;
+    n.files.log.push_back(first);
+    n.skew = milliseconds{draw(100'000)};
+    n.link_free.assign(nodes_.size(), microseconds{0});
+    start(i);
+  }
+  for (std::size_t i = 0; i < nodes_.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j)
+      connect(i, j);
+}
+
+// -- time ------------------------------------------------------------------------------
+
+instant core_cluster::clock(const node& n) const {
+  auto ms = std::chrono::duration_cast<milliseconds>(now_);
+  return {ms + n.skew, 1'700'000'000'000 + 3 * n.skew.count() + ms.count()};
+}
+
+void core_cluster::schedule(microseconds delay, std::function<void()> run) {
+  events_.push({now_ + delay, ++last_event_, std::move(run)});
+}
+
+void core_cluster::schedule_for(std::size_t i, microseconds delay, std::function<void()> run) {
+  auto boot = nodes_[i].boot;
+  schedule(delay, [this, i, boot, run = std::move(run)] {
+    auto& n = nodes_[i];
+    if (!n.running || n.boot != boot)
+      return;
+    if (n.paused_until > now_) {
+      schedule_for(i, n.paused_until - now_, run);
+      return;
+    }
+    run();
+    if (violation_.empty())
+      check_node(n);
+  });
+}
+
+/// Messages between two actors of one node keep their order.
+void core_cluster::post(std::size_t i, channel c, std::function<void()> run) {
+  auto& free = nodes_[i].channel_free[c];
+  free = std::max(free, now_ + up_to(milliseconds{1}));
+  schedule_for(i, free - now_, std::move(run));
+}
+
+void core_cluster::step_until(microseconds end) {
+  while (violation_.empty() && !events_.empty() && events_.top().at <= end) {
+    auto next = events_.top();
+    events_.pop();
+    now_ = next.at;
+    next.run();
+  }
+  now_ = std::max(now_, end);
+}
+
+void core_cluster::run(milliseconds duration) {
+  auto end = now_ + duration;
+  while (violation_.empty() && now_ < end) {
+    auto next = now_ + up_to(milliseconds{20});
+    step_until(next);
+    one_request();
+    if (chance(fault_percent_))
+      one_fault();
+  }
+}
+
+void core_cluster::settle() {
+  faults_ = false;
+  loss_percent_ = 0;
+  for (std::size_t i = 0; i < nodes_.size(); ++i) {
+    auto& n = nodes_[i];
+    std::fill(deaf_[i].begin(), deaf_[i].end(), false);
+    n.disk_stalled_until = {};
+    if (n.running && (n.disk_fails || !n.keeper->writable()))
+      crash(i);
+    n.disk_fails = false;
+    if (!n.running)
+      start(i);
+  }
+  for (std::size_t i = 0; i < nodes_.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j)
+      connect(i, j);
+  // Ten times as long as a leader may go without progress.
+  step_until(now_ + milliseconds{10'000});
+  if (!violation_.empty())
+    return;
+  auto leader =
+      std::find_if(nodes_.begin(), nodes_.end(), [](auto& n) { return n.keeper->role() == node_role::leader; });
+  if (leader == nodes_.end()) {
+    violate("no leader though nothing is in the way");
+    return;
+  }
+  auto i = static_cast<std::size_t>(leader - nodes_.begin());
+  auto read = ++last_read_;
+  reads_[read] = {log_index{committed_.size()}, false};
+  deliver(i, propose{leader->who, 0, {"settled"}});
+  deliver(i, read_index{leader->who, read});
+  step_until(now_ + milliseconds{2'000});
+  if (violation_.empty() && !reads_[read].answered)
+    violate("a read was not answered though nothing is in the way");
+  auto last = leader->keeper->log().last_index();
+  for (auto& n : nodes_)
+    if (violation_.empty() && n.applied != last)
+      violate(n.who.id.value + " has applied " + std::to_string(n.applied.value) + " of " + std::to_string(last.value) +
+              " entries though nothing is in the way");
+}
+
+// -- processes ---------------------------------------------------------------------------
+
+std::size_t core_cluster::find(const node_id& id) const {
+  auto i = std::find_if(nodes_.begin(), nodes_.end(), [&](auto& n) { return n.who.id == id; });
+  return static_cast<std::size_t>(i - nodes_.begin());
+}
+
+void core_cluster::start(std::size_t i) {
+  auto& n = nodes_[i];
+  ++n.boot;
+  n.running = true;
+  n.paused_until = {};
+  n.disk_free = now_;
+  n.writing.reset();
+  n.beating = false;
+  std::fill(std::begin(n.channel_free), std::end(n.channel_free), now_);
+  replication_config config;
+  config.self = n.who;
+  config.append_bytes = 300;
+  config.window_bytes = 1000;
+  config.window_messages = 8;
+  config.uncommitted_bytes = 6000;
+  config.memory_bytes = 2000;
+  config.apply_bytes = 500;
+  config.write_bytes = 800;
+  config.defects = options_.defects;
+  raft_contents contents;
+  contents.node = n.who.id;
+  contents.incarnation = n.who.incarnation;
+  contents.state = n.files.state;
+  contents.founded = n.files.founded;
+  contents.last_index = log_index{n.files.log.size()};
+  for (auto& entry : n.files.log) {
+    if (contents.terms.empty() || contents.terms.back().term != entry.term)
+      contents.terms.push_back({entry.index, entry.term});
+    contents.last_time_ms = entry.time_ms;
+  }
+  contents.memberships.push_back(n.files.log.front());
+  contents.tail.push_back(n.files.log.back());
+  n.applied = n.commit_seen = n.files.last_applied;
+  n.led_term = {};
+  n.keeper = std::make_unique<replication>(config, std::move(contents), n.files.last_applied);
+  n.campaigns = std::make_unique<election>(
+      election_config{n.who, timeout_min, timeout_max, heartbeat_interval, draw(UINT64_MAX)});
+  n.beats = std::make_unique<heartbeat>(heartbeat_config{n.who, 3 * heartbeat_interval});
+  role_changed first{n.keeper->role(), n.keeper->current_term(), {}, false};
+  n.beats->on_role_changed(first);
+  perform(i, n.campaigns->on_role_changed(first, clock(n).steady));
+  perform(i, n.campaigns->start(clock(n).steady));
+  keeper_tick(i);
+}
+
+void core_cluster::crash(std::size_t i) {
+  auto& n = nodes_[i];
+  n.running = false;
+  // A transaction that was being synced is there or not, as the disk pleased.
+  if (n.writing && !n.disk_fails && chance(50))
+    save(n, *n.writing);
+  for (std::size_t j = 0; j < nodes_.size(); ++j)
+    disconnect(i, j);
+}
+
+void core_cluster::keeper_tick(std::size_t i) {
+  auto& n = nodes_[i];
+  perform(i, n.keeper->on_tick(clock(n)));
+  if (n.files.last_applied < n.applied && chance(20))
+    n.files.last_applied = n.files.last_applied + 1 + draw(n.applied - n.files.last_applied);
+  schedule_for(i, heartbeat_interval, [this, i] { keeper_tick(i); });
+}
+
+void core_cluster::heartbeat_tick(std::size_t i) {
+  auto& n = nodes_[i];
+  n.beating = false;
+  perform(i, n.beats->on_tick(clock(n).steady));
+}
+
+// -- network ------------------------------------------------------------------------------
+
+void core_cluster::connect(std::size_t i, std::size_t j) {
+  if (i == j || connected_[i][j] || !nodes_[i].running || !nodes_[j].running)
+    return;
+  connected_[i][j] = connected_[j][i] = true;
+  tell_link(i, j, true);
+  tell_link(j, i, true);
+}
+
+void core_cluster::disconnect(std::size_t i, std::size_t j) {
+  if (i == j || !connected_[i][j])
+    return;
+  connected_[i][j] = connected_[j][i] = false;
+  tell_link(i, j, false);
+  tell_link(j, i, false);
+}
+
+void core_cluster::tell_link(std::size_t i, std::size_t j, bool up) {
+  if (!nodes_[i].running)
+    return;
+  auto& free = nodes_[i].link_free[j];
+  free = std::max(free, now_ + up_to(milliseconds{faults_ ? 300 : 20}));
+  schedule_for(i, free - now_, [this, i, j, up] {
+    auto& n = nodes_[i];
+    auto who = nodes_[j].who;
+    if (up) {
+      perform(i, n.keeper->on_peer_up(who, clock(n)));
+      post(i, to_election, [this, i, who] { perform(i, nodes_[i].campaigns->on_peer_up(who.id)); });
+      post(i, to_heartbeat,
+           [this, i, who] { perform(i, nodes_[i].beats->on_peer_up(who.id, clock(nodes_[i]).steady)); });
+    } else {
+      perform(i, n.keeper->on_peer_down(who.id, clock(n)));
+      post(i, to_election, [this, i, who] { nodes_[i].campaigns->on_peer_down(who.id); });
+      post(i, to_heartbeat, [this, i, who] { perform(i, nodes_[i].beats->on_peer_down(who.id)); });
+    }
+  });
+}
+
+void core_cluster::send(std::size_t i, const node_id& to, peer_message message) {
+  check_said(nodes_[i], to, message);
+  auto j = find(to);
+  if (j == nodes_.size())
+    return violate("a message to '" + to.value + "'");
+  if (i == j) {
+    deliver(j, std::move(message));
+    return;
+  }
+  if (!connected_[i][j] || deaf_[i][j] || chance(loss_percent_))
+    return;
+  auto copies = 1 + (faults_ && chance(2) ? 1 : 0);
+  for (auto k = 0; k < copies; ++k) {
+    // Most are quick; some come so late that another term has begun, or the receiver is another process.
+    auto delay = faults_ && chance(3) ? up_to(milliseconds{2000}) : up_to(milliseconds{faults_ ? 15 : 5});
+    schedule(delay, [this, j, message]() mutable {
+      if (nodes_[j].running)
+        schedule_for(j, {}, [this, j, message] { deliver(j, message); });
+    });
+  }
+}
+
+void core_cluster::deliver(std::size_t i, peer_message message) {
+  auto& n = nodes_[i];
+  auto now = clock(n);
+  auto& keeper = *n.keeper;
+  if (auto* m = std::get_if<append_entries>(&message))
+    perform(i, keeper.on_append_entries(*m, {m->leader.id, 0}, now));
+  else if (auto* m = std::get_if<append_entries_reply>(&message))
+    perform(i, keeper.on_append_entries_reply(*m, now));
+  else if (auto* m = std::get_if<propose>(&message))
+    perform(i, keeper.on_propose(*m, now));
+  else if (auto* m = std::get_if<read_index>(&message))
+    perform(i, keeper.on_read_index(*m, now));
+  else if (auto* m = std::get_if<transfer_leadership>(&message))
+    perform(i, keeper.on_transfer_leadership(*m, now));
+  else if (auto* m = std::get_if<request_vote>(&message))
+    post(i, election_to_keeper, [this, i, m = *m] {
+      perform(i, nodes_[i].keeper->on_request_vote(m, {m.candidate.id, 0}, clock(nodes_[i])));
+    });
+  else if (auto* m = std::get_if<request_vote_reply>(&message))
+    perform(i, n.campaigns->on_reply(*m));
+  else if (auto* m = std::get_if<timeout_now>(&message))
+    perform(i, n.campaigns->on_timeout_now(*m));
+  else if (auto* m = std::get_if<beat>(&message))
+    post(i, heartbeat_to_keeper, [this, i, m = *m] { perform(i, nodes_[i].keeper->on_beat(m, clock(nodes_[i]))); });
+  else if (auto* m = std::get_if<beat_reply>(&message))
+    perform(i, n.beats->on_beat_reply(*m));
+  else if (auto* m = std::get_if<read_index_reply>(&message))
+    check_read(*m);
+}
+
+// -- doing what the cores say ----------------------------------------------------------------
+
+void core_cluster::perform(std::size_t i, replication_actions actions) {
+  auto& n = nodes_[i];
+  if (actions.write)
+    write(i, std::move(*actions.write));
+  for (auto& request : actions.loads)
+    load(i, request);
+  for (auto& message : actions.messages)
+    std::visit([&](auto& m) { send(i, message.to.node, std::move(m)); }, message.what);
+  if (actions.role) {
+    post(i, to_election, [this, i, role = *actions.role] {
+      perform(i, nodes_[i].campaigns->on_role_changed(role, clock(nodes_[i]).steady));
+    });
+    post(i, to_heartbeat, [this, i, role = *actions.role] { nodes_[i].beats->on_role_changed(role); });
+  }
+  if (actions.campaign)
+    post(i, to_election, [this, i, leave = *actions.campaign] {
+      perform(i, nodes_[i].campaigns->on_campaign_leave(leave, clock(nodes_[i]).steady));
+    });
+  if (actions.hand_over)
+    post(i, to_election,
+         [this, i, order = *actions.hand_over] { perform(i, nodes_[i].campaigns->on_send_timeout_now(order)); });
+  if (actions.beats)
+    post(i, to_heartbeat, [this, i, leave = *actions.beats] {
+      perform(i, nodes_[i].beats->on_beat_leave(leave, clock(nodes_[i]).steady));
+    });
+  if (actions.round)
+    post(i, to_heartbeat, [this, i, want = *actions.round] {
+      perform(i, nodes_[i].beats->on_want_round(want, clock(nodes_[i]).steady));
+    });
+  for (auto& batch : actions.apply)
+    check_applied(n, batch);
+}
+
+void core_cluster::perform(std::size_t i, election_actions actions) {
+  if (actions.arm)
+    schedule_for(i, actions.arm->delay, [this, i, number = actions.arm->number] {
+      perform(i, nodes_[i].campaigns->on_timeout(number, clock(nodes_[i]).steady));
+    });
+  if (actions.term)
+    post(i, election_to_keeper, [this, i, term = actions.term->term] {
+      perform(i, nodes_[i].keeper->on_higher_term(term, clock(nodes_[i])));
+    });
+  if (actions.ask)
+    post(i, election_to_keeper,
+         [this, i, ask = *actions.ask] { perform(i, nodes_[i].keeper->on_ask_leave(ask, clock(nodes_[i]))); });
+  if (actions.votes)
+    post(i, election_to_keeper,
+         [this, i, votes = *actions.votes] { perform(i, nodes_[i].keeper->on_tally(votes, clock(nodes_[i]))); });
+  for (auto& [to, request] : actions.requests)
+    send(i, to, request);
+  if (actions.hand_over)
+    send(i, actions.hand_over->first, actions.hand_over->second);
+}
+
+void core_cluster::perform(std::size_t i, heartbeat_actions actions) {
+  auto& n = nodes_[i];
+  for (auto& [to, one] : actions.beats)
+    send(i, to, one);
+  if (actions.term)
+    post(i, heartbeat_to_keeper, [this, i, term = actions.term->term] {
+      perform(i, nodes_[i].keeper->on_higher_term(term, clock(nodes_[i])));
+    });
+  if (actions.evidence)
+    post(i, heartbeat_to_keeper, [this, i, evidence = *actions.evidence] {
+      perform(i, nodes_[i].keeper->on_round_evidence(evidence, clock(nodes_[i])));
+    });
+  if (actions.gone)
+    post(i, heartbeat_to_election, [this, i, gone = *actions.gone] {
+      perform(i, nodes_[i].campaigns->on_suspect(gone, clock(nodes_[i]).steady));
+    });
+  if (n.beats->beating() && !n.beating) {
+    n.beating = true;
+    schedule_for(i, heartbeat_interval, [this, i] { heartbeat_tick(i); });
+  }
+}
+
+// -- disk -------------------------------------------------------------------------------------
+
+void core_cluster::write(std::size_t i, raft_write write) {
+  auto& n = nodes_[i];
+  check_write(n, write);
+  n.writing = std::move(write);
+  auto begin = std::max({n.disk_free, n.disk_stalled_until, now_});
+  n.disk_free = begin + up_to(milliseconds{8});
+  schedule_for(i, n.disk_free - now_, [this, i] {
+    auto& n = nodes_[i];
+    auto done = std::move(*n.writing);
+    n.writing.reset();
+    if (!n.disk_fails)
+      save(n, done);
+    perform(i, n.keeper->on_written(done.number, n.disk_fails ? "disk I/O error" : "", clock(n)));
+  });
+}
+
+void core_cluster::save(node& n, const raft_write& write) {
+  check_saved(n, write);
+  if (write.state)
+    n.files.state = *write.state;
+  if (write.truncate_from && write.truncate_from->value <= n.files.log.size())
+    n.files.log.resize(write.truncate_from->value - 1);
+  for (auto& entry : write.entries) {
+    if (entry.index.value != n.files.log.size() + 1)
+      return violate(n.who.id.value + " writes a log with a gap");
+    n.files.log.push_back(entry);
+  }
+}
+
+void core_cluster::load(std::size_t i, const load_request& request) {
+  auto& n = nodes_[i];
+  n.disk_free = std::max({n.disk_free, n.disk_stalled_until, now_}) + up_to(milliseconds{2});
+  schedule_for(i, n.disk_free - now_, [this, i, request] {
+    auto& n = nodes_[i];
+    std::vector<log_entry> found;
+    std::size_t bytes = 0;
+    for (auto at = request.from; at <= request.to && at.value <= n.files.log.size(); ++at) {
+      bytes += n.files.log[at.value - 1].payload.size();
+      if (!found.empty() && bytes > request.max_bytes)
+        break;
+      found.push_back(n.files.log[at.value - 1]);
+    }
+    perform(i, n.keeper->on_loaded(request.request, std::move(found), clock(n)));
+  });
+}
+
+// -- what happens to it -------------------------------------------------------------------------
+
+void core_cluster::one_request() {
+  auto i = draw(nodes_.size());
+  auto& n = nodes_[i];
+  if (!n.running)
+    return;
+  auto to = n.keeper->leader();
+  if (to.empty())
+    return;
+  if (chance(70)) {
+    propose batch{n.who, ++last_command_, {}};
+    for (auto k = 1 + draw(4); k > 0; --k)
+      batch.commands.push_back("command " + std::to_string(++last_command_) +
+                               std::string(draw(chance(3) ? 1500 : 120), 'x'));
+    send(i, to, std::move(batch));
+  } else {
+    // Whatever is known to be committed by now may have been acknowledged to somebody.
+    reads_[++last_read_] = {log_index{committed_.size()}, false};
+    send(i, to, read_index{n.who, last_read_});
+  }
+}
+
+void core_cluster::one_fault() {
+  auto i = draw(nodes_.size());
+  auto j = draw(nodes_.size());
+  auto& n = nodes_[i];
+  switch (draw(12)) {
+    case 0:
+    case 1:
+      if (n.running) {
+        crash(i);
+        n.disk_fails = false;
+      }
+      schedule(up_to(milliseconds{1500}), [this, i] {
+        if (nodes_[i].running)
+          return;
+        start(i);
+        for (std::size_t k = 0; k < nodes_.size(); ++k)
+          connect(i, k);
+      });
+      break;
+    case 2:
+    case 3:
+      disconnect(i, j);
+      schedule(up_to(milliseconds{1500}), [this, i, j] { connect(i, j); });
+      break;
+    case 4:
+      for (std::size_t k = 0; k < nodes_.size(); ++k)
+        disconnect(i, k);
+      schedule(up_to(milliseconds{2000}), [this, i] {
+        for (std::size_t k = 0; k < nodes_.size(); ++k)
+          connect(i, k);
+      });
+      break;
+    case 5:
+      if (i != j) {
+        deaf_[i][j] = true;
+        schedule(up_to(milliseconds{1500}), [this, i, j] { deaf_[i][j] = false; });
+      }
+      break;
+    case 6:
+      n.disk_stalled_until = now_ + up_to(milliseconds{1500});
+      break;
+    case 7:
+      n.paused_until = now_ + up_to(milliseconds{700});
+      break;
+    case 8:
+      loss_percent_ = static_cast<unsigned>(draw(20));
+      break;
+    case 9:
+      loss_percent_ = 0;
+      break;
+    case 10:
+      if (n.running && !n.keeper->leader().empty())
+        send(i, n.keeper->leader(), transfer_leadership{n.who, 1, chance(50) ? nodes_[j].who.id : node_id{}});
+      break;
+    default:
+      // Rare: it lasts until the node is started anew.
+      if (chance(20))
+        n.disk_fails = true;
+  }
+}
+
+}  // namespace coordinator
