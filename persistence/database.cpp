@@ -90,10 +90,6 @@ void database::start_writing() {
   execute(journal_size_limit);
   query_number("SELECT count(*) FROM sqlite_schema");  // The WAL is opened by the first read.
   rewrite_wal();
-  int frames = 0, copied = 0;
-  auto code = sqlite3_wal_checkpoint_v2(handle_, nullptr, SQLITE_CHECKPOINT_FULL, &frames, &copied);
-  if (code != SQLITE_OK)
-    fail(code, "sync what an earlier process wrote");
   if (options_.synchronous == synchronous_mode::normal)
     execute("PRAGMA synchronous=normal");
 }

@@ -77,13 +77,13 @@ class database {
   /// Notes the format in the file; part of the transaction under way.
   void set_format(const file_format& format);
 
-  /// Puts the file into WAL mode and makes all that can be read from it durable, WAL and database. To be
-  /// called before anything read from the file is used: a process that was killed between writing and syncing
-  /// leaves a commit that can be read but may yet vanish, and nobody may act on it before it cannot.
+  /// Puts the file into WAL mode and makes all that can be read from it durable. To be called before anything
+  /// read from the file is used: a process that was killed between writing and syncing leaves a commit that
+  /// can be read but may yet vanish, and nobody may act on it before it cannot.
   ///
-  /// The same cures a sync that failed in an earlier process. The kernel may have marked the lost pages clean, so
-  /// that syncing again would prove nothing; therefore the bytes of the WAL are written anew before it is synced, and
-  /// the checkpoint after it writes anew every page of the database that any unfinished checkpoint had touched.
+  /// The same cures a sync that failed in an earlier process. The kernel may have marked the lost pages clean,
+  /// so that syncing again would prove nothing; therefore the bytes of the WAL are written anew before it is
+  /// synced. It still holds every page whose copying into the database did not end in a sync that worked.
   void start_writing();
 
   /// Runs statements that give no rows.

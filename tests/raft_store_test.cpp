@@ -136,7 +136,8 @@ TEST_CASE("raft_store: truncation and what replaces it are one write (Raft §5.3
   CHECK(store->contents().terms == std::vector<term_run>{{{1}, {1}}, {{2}, {2}}, {{3}, {5}}});
   // After a truncation the terms before it decide what may follow.
   store->write({.truncate_from = log_index{2}, .entries = {command(2, 1, "older term")}});
-  CHECK(open(directory / "other.db")->last_index().value == 0);
+  store->write({.entries = {command(3, 1, "of that term too")}});
+  CHECK(store->last_index().value == 3);
 }
 
 TEST_CASE("raft_store: the tail holds the newest entries up to its budget, the very newest in any case") {
@@ -234,6 +235,16 @@ TEST_CASE("raft_store: a file without a node is completed only where one may be 
   CHECK_THROWS_AS(raft_store::open(directory / "absent.db", self, options), database_error);
   CHECK(open(path)->contents().incarnation.value == 42);
   CHECK(inspect_raft_file(path)->node == self);
+}
+
+TEST_CASE("raft_store: a new node is in the database proper, so that a file without one was never acted upon") {
+  fault_disk disk{"proper", 1}, copy{"proper-copy", 1};
+  auto options = with_incarnation(42);
+  options.vfs = disk.vfs();
+  auto store = raft_store::open("/raft.db", self, options);
+  copy.write("/raft.db", disk.read("/raft.db"));
+  REQUIRE(inspect_raft_file("/raft.db", copy.vfs()));
+  CHECK(inspect_raft_file("/raft.db", copy.vfs())->incarnation.value == 42);
 }
 
 TEST_CASE("raft_store: whose file it is can be read without opening it to write") {

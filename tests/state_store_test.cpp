@@ -145,7 +145,11 @@ TEST_CASE("state_store: a reader sees one moment, however the writer goes on") {
   std::uint64_t index = 5;
   state_meta meta;
   CHECK(reader.read(
-      soon(), [&](const state_meta& x) { meta = x; },
+      soon(),
+      [&](const state_meta& x) {
+        meta = x;
+        store->write(at(++index, state, {put(state, 1, "id1", "later")}));
+      },
       [&](const row_view& row) {
         found[{row.kind, std::string{row.id}}] = row.body;
         if (++index % 10 == 0)
