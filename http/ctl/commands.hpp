@@ -97,11 +97,10 @@ exit_status probe_writes(session& s, const probe_options& options);
 
 struct audit_options {
   std::string submitted;  ///< A file with one task id a line.
-  std::vector<std::string> run_ids;
   std::vector<std::string> journals;
 };
 /// Failed if anything was lost or run twice.
-exit_status audit_runs(session& s, const audit_options& options);
+exit_status audit_submitted(session& s, const audit_options& options);
 
 // -- shared by the commands ---------------------------------------------------
 
@@ -112,14 +111,18 @@ std::vector<std::string> submit_all(session& s, std::vector<nlohmann::json> task
 /// Waits until `until_percent` of the tasks of these runs have ended. False if `timeout` came first.
 bool wait_for_runs(session& s, const wait_options& options);
 
-/// All tasks of a run, with their results.
+/// All tasks of a run as lists show them: without `attempts`, and with results without `output`.
 std::vector<nlohmann::json> tasks_of_run(session& s, const std::string& run_id);
+
+/// One task with everything.
+nlohmann::json whole_task(session& s, const std::string& id);
 
 /// `passed`, `failed`, `error`, `timeout` or `cancelled` for a task that has ended, else its status. A task that the
 /// cluster gave up is an `error`.
 std::string verdict_of(const nlohmann::json& task);
 
-/// Prints how a list of ended tasks went, with the output of those that did not pass. Ok if all passed.
+/// Prints how a list of ended tasks went, with the output of those that did not pass, which is fetched where the list
+/// does not have it. Ok if all passed.
 exit_status print_verdicts(session& s, const std::vector<nlohmann::json>& tasks);
 
 }  // namespace coordinator::ctl

@@ -7,6 +7,7 @@
 
 #include "http/ctl/audit.hpp"
 #include "http/ctl/commands.hpp"
+#include "http/ctl/progress.hpp"
 
 namespace coordinator::ctl {
 
@@ -120,7 +121,7 @@ exit_status probe_writes(session& s, const probe_options& options) {
   return accepted > 0 ? exit_status::ok : exit_status::unavailable;
 }
 
-exit_status audit_runs(session& s, const audit_options& options) {
+exit_status audit_submitted(session& s, const audit_options& options) {
   auto submitted = read_lines(options.submitted);
   std::vector<journal_line> journals;
   for (auto& path : options.journals) {
@@ -129,10 +130,18 @@ exit_status audit_runs(session& s, const audit_options& options) {
       throw ctl_error(exit_status::usage, "cannot read " + path);
     read_journal(file, journals);
   }
+  // One by one, because lists leave out the attempts.
   std::vector<json> tasks;
-  for (auto& run : options.run_ids)
-    for (auto& task : tasks_of_run(s, run))
-      tasks.push_back(std::move(task));
+  progress shown{s.err, s.terminal, "audit"};
+  for (auto& id : submitted) {
+    shown.show(tasks.size(), submitted.size());
+    try {
+      tasks.push_back(whole_task(s, id));
+    } catch (const ctl_error& e) {
+      if (e.status() != exit_status::not_found)
+        throw;
+    }
+  }
   auto report = audit_tasks(submitted, tasks, journals);
   if (s.as_json)
     s.out << to_text(as_json(report), 2) << "\n";

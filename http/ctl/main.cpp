@@ -191,14 +191,13 @@ void add_evidence_commands(CLI::App& app, command_line& line) {
     return probe_writes(s, line.probe);
   });
 
-  auto audit = app.add_subcommand("audit", "Hold the cluster's record of runs against the workers' own journals");
+  auto audit = app.add_subcommand("audit", "Hold the cluster's record of tasks against the workers' own journals");
   audit->add_option("--submitted", line.audit.submitted, "A file with the ids that were submitted, one a line")
       ->required();
-  audit->add_option("--run-id", line.audit.run_ids, "The run; may be given again")->take_all()->expected(1)->required();
   audit->add_option("--journal", line.audit.journals, "A worker's journal; may be given again")
       ->take_all()
       ->expected(1);
-  on(audit, line, [&line](session& s) { return audit_runs(s, line.audit); });
+  on(audit, line, [&line](session& s) { return audit_submitted(s, line.audit); });
 }
 
 void describe(CLI::App& app, command_line& line) {

@@ -143,13 +143,13 @@ std::vector<json> wait_for_ids(session& s, const wait_options& options) {
   std::vector<json> ended;
   for (auto& id : options.ids) {
     shown.show(ended.size(), options.ids.size());
-    auto task = get(s, task_path(id));
+    auto task = whole_task(s, id);
     for (auto pause = std::chrono::milliseconds{50}; !is_final(text_at(task, "status"));
          pause = std::min(pause * 2, std::chrono::milliseconds{1000})) {
       if (options.timeout.count() > 0 && clock::now() >= deadline)
         throw ctl_error(exit_status::unavailable, "not in time: " + id + " is still " + text_at(task, "status"));
       std::this_thread::sleep_for(pause);
-      task = get(s, task_path(id));
+      task = whole_task(s, id);
     }
     ended.push_back(std::move(task));
   }
@@ -224,8 +224,12 @@ exit_status list_tasks(session& s, const list_options& options) {
   return exit_status::ok;
 }
 
+json whole_task(session& s, const std::string& id) {
+  return get(s, task_path(id));
+}
+
 exit_status show_task(session& s, const std::string& id) {
-  auto task = get(s, task_path(id));
+  auto task = whole_task(s, id);
   if (s.as_json)
     s.out << to_text(task, 2) << "\n";
   else

@@ -163,7 +163,7 @@ bool worker::claim_once() {
       post("/api/tasks/claim",
            {{"worker_id", options_.worker_id}, {"max_tasks", free}, {"wait_ms", options_.claim_wait.count()}});
   request.election_wait = election_wait;
-  request.answer_within = options_.claim_wait + election_wait + milliseconds{2000};
+  request.answer_within = options_.claim_wait + election_wait + milliseconds{5000};
   // Heartbeats are answered at once, so they find out first which node is well.
   claims_->prefer(heartbeats_->current());
   auto reply = claims_->send(request);

@@ -23,6 +23,14 @@ void problem(Response& response, int status, const std::string& code) {
                        "application/problem+json");
 }
 
+/// Lists leave out what may be long.
+json as_listed(json task) {
+  task.erase("attempts");
+  if (task.contains("result"))
+    task["result"].erase("output");
+  return task;
+}
+
 }  // namespace
 
 fake_coordinator::fake_coordinator() : server_(std::make_unique<httplib::Server>()) {
@@ -255,7 +263,7 @@ void fake_coordinator::add_task_routes() {
     for (auto i = begin; i < order_.size() && next.is_null(); ++i) {
       auto& task = tasks_[order_[i]];
       if (matches(task, "run_id") && matches(task, "status"))
-        page.push_back(task);
+        page.push_back(as_listed(task));
       if (page.size() == limit && i + 1 < order_.size())
         next = std::to_string(i + 1);
     }
