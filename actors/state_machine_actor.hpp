@@ -1,0 +1,65 @@
+#pragma once
+
+#include <caf/typed_event_based_actor.hpp>
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "actors/actors.hpp"
+#include "actors/clock.hpp"
+#include "actors/state_machine.hpp"
+#include "persistence/state_store.hpp"
+
+namespace coordinator {
+
+/// Rebuilds the applied state from what state.db holds. Blocks on the disk: to be called before the actor is spawned.
+/// Throws as `state_store::load` does, and damaged_error for rows that do not fit together.
+std::unique_ptr<state_machine> load_state_machine(state_store& store, const defect_set& defects = {});
+
+/// Claims that wait for work, first come first served.
+struct claim_line {
+  std::vector<claimant> waiting;
+  std::vector<std::uint64_t> requests;  ///< Of the claimant in the same place.
+};
+
+/// Runs `state_machine`: applies what the keeper says is committed, tells the gateway and the fleet what came of it,
+/// answers reads once it has applied far enough, and writes behind: within 500 ms, one transaction at a time.
+struct state_machine_state {
+  std::unique_ptr<state_machine> core;
+  node_id self_id;
+  replication_actor keeper;
+  state_writer_actor writer;
+  state_machine_wiring wiring;
+
+  /// Sessions that this node's gateways opened, closed ones included: their refusals have to be told, too.
+  std::set<std::uint64_t> own_sessions;
+  std::map<log_index, std::vector<pending_query>> queries;  ///< By the index that they wait for.
+  claim_line claims;
+  bool had_timed_rows = false;
+
+  log_index written;  ///< What state.db is known to hold.
+  term_number written_term;
+  bool writing = false;  ///< Up to the next two.
+  log_index writing_to;
+  term_number writing_term;
+  std::string write_error;  ///< After the first failure nothing is written any more.
+  bool flush_armed = false;
+  struct flush_waiter {
+    log_index need;
+    flush_state what;
+  };
+  std::vector<flush_waiter> flushes;
+};
+
+struct state_machine_deps {
+  std::unique_ptr<state_machine> core;
+  node_id self_id;
+  replication_actor keeper;
+  state_writer_actor writer;
+};
+
+state_machine_actor::behavior_type state_machine_behavior(
+    state_machine_actor::stateful_pointer<state_machine_state> self, state_machine_deps deps);
+
+}  // namespace coordinator
