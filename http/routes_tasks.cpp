@@ -106,7 +106,10 @@ http_response api::post_claim(const routed_request& r) {
   request.request_hash = options.hash;
   auto longest = request.wait + request.timeout + reply_margin;
   auto result = wait_for<write_result>([&](auto done) { port_.claim(std::move(request), std::move(done)); }, longest,
-                                       r.http.client);
+                                       r.http.client, true);
+  // What may be assigned all the same goes back to the queue, for no heartbeat will list it.
+  if (!result && r.http.client && r.http.client->stopping())
+    return to_response(unavailable("shutting_down", "unknown"));
   if (auto wrong = why_not_written(result, "worker; it must register"))
     return to_response(*wrong);
   auto list = nlohmann::ordered_json::array();

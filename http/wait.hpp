@@ -14,12 +14,13 @@ namespace coordinator {
 
 /// Starts something that answers by a completion on another thread, and waits for it on this one. The completion
 /// hands the value over and wakes this thread, and does nothing else; it may come late or never.
-/// Nothing when no answer came within `timeout`, or, where there is a `client` to watch, once it has gone or the server
-/// is being stopped.
+/// Nothing when no answer came within `timeout`, or, where there is a `client` to watch, once it has gone; a long poll
+/// asks to be ended once the server is being stopped, too.
 ///
 /// `start` is given the completion: `wait_for<T>([&](auto done) { port.write(request, done); }, ...)`.
 template <class T, class Start>
-std::optional<T> wait_for(Start&& start, std::chrono::milliseconds timeout, const client_watch* client = nullptr) {
+std::optional<T> wait_for(Start&& start, std::chrono::milliseconds timeout, const client_watch* client = nullptr,
+                          bool long_poll = false) {
   struct slot {
     std::mutex mutex;
     std::condition_variable filled;
@@ -38,8 +39,8 @@ std::optional<T> wait_for(Start&& start, std::chrono::milliseconds timeout, cons
   while (!s->value) {
     auto until = client ? std::min(deadline, std::chrono::steady_clock::now() + look) : deadline;
     s->filled.wait_until(lock, until, [&] { return s->value.has_value(); });
-    if (!s->value &&
-        (std::chrono::steady_clock::now() >= deadline || (client && (client->gone() || client->stopping()))))
+    if (!s->value && (std::chrono::steady_clock::now() >= deadline ||
+                      (client && (client->gone() || (long_poll && client->stopping())))))
       return std::nullopt;
   }
   return std::move(s->value);

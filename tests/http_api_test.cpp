@@ -2,9 +2,12 @@
 
 #include <doctest/doctest.h>
 
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "http/http_server.hpp"
+#include "http/wait.hpp"
 #include "tests/support/fake_port.hpp"
 #include "tests/support/raw_http.hpp"
 
@@ -510,6 +513,40 @@ TEST_CASE("api: a node that does not answer is a 503, and the outcome unknown") 
   auto response = f.ask("PUT", "/api/kv/k", "v", {{"x-request-timeout-ms", "1"}});
   CHECK(response.status == 503);
   CHECK(body(response)["outcome"] == "unknown");
+}
+
+TEST_CASE("api: a long poll ends when the server stops or the client goes, and other requests do not") {
+  struct watch : client_watch {
+    bool is_gone = false;
+    std::function<void()> on_look;
+    bool gone() const override {
+      if (on_look)
+        on_look();
+      return is_gone;
+    }
+    bool stopping() const override { return true; }
+  };
+  front f;
+  f.port.silent = true;
+  watch client;
+  http_request claim;
+  claim.method = "POST";
+  claim.path = "/api/tasks/claim";
+  claim.body = R"({"worker_id":"w","wait_ms":300000})";
+  claim.client = &client;
+  CHECK(body(f.routes.answer(claim))["code"] == "shutting_down");
+  client.is_gone = true;
+  CHECK(f.routes.answer(claim).status == 503);
+
+  client.is_gone = false;
+  std::function<void(int)> done;
+  std::thread late;
+  client.on_look = [&] {
+    if (!late.joinable())
+      late = std::thread{[&] { done(5); }};
+  };
+  CHECK(wait_for<int>([&](auto completion) { done = completion; }, std::chrono::seconds{60}, &client) == 5);
+  late.join();
 }
 
 TEST_CASE("api: every answer over a socket names node, leader and term") {
