@@ -157,7 +157,9 @@ struct formation_status {
   friend bool operator==(const formation_status&, const formation_status&) = default;
 
   template <class Inspector>
-  friend typename Inspector::result_type inspect(Inspector& f, formation_status& x);
+  friend typename Inspector::result_type inspect(Inspector& f, formation_status& x) {
+    return f(x.from, x.http_address, x.cluster_address, x.expects, x.founded, x.proposal, x.abandoned);
+  }
 };
 
 /// The lowest id proposes to found a cluster.
