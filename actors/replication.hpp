@@ -196,8 +196,8 @@ class replication {
   milliseconds patience() const;
 
   // replication_follower.cpp
-  void accept_leader(const sender&, term_number, replication_actions&, instant now);
-  bool rewrites_committed(const append_entries&) const;
+  void accept_leader(const sender&, term_number, bool injected, replication_actions&, instant now);
+  bool may_be_injected(const append_entries&) const;
   void append_new(std::vector<log_entry>&);
   void truncate(log_index);
   void raise_commit(log_index leader_commit);
@@ -226,6 +226,7 @@ class replication {
   std::string cluster_id_;
   node_role role_ = node_role::unformed;
   node_id leader_;                // Of current_term; empty: not known.
+  bool leader_injected_ = false;  // It has been heard over HTTP only.
   std::uint64_t leave_ = 0;       // The live leave, to campaign or to beat; 0: none.
   std::uint64_t last_leave_ = 0;  // Leaves are numbered.
   bool leave_is_pre_vote_ = false;

@@ -37,11 +37,15 @@ bool is_well_formed(const append_entries& append) {
 
 }  // namespace
 
-/// Whether it would cut off what is known to be committed. No leader's append does.
-bool replication::rewrites_committed(const append_entries& append) const {
-  return std::any_of(append.entries.begin(), append.entries.end(), [&](const log_entry& e) {
+/// What comes over HTTP may be anything. It must not cut off what is committed, nor add to a term whose leader speaks
+/// for itself: two entries of one term and index would be taken for the same.
+bool replication::may_be_injected(const append_entries& append) const {
+  bool rewrites = std::any_of(append.entries.begin(), append.entries.end(), [&](const log_entry& e) {
     return e.index >= log_.first_index() && e.index <= commit_index_ && log_.term_at(e.index) != e.term;
   });
+  bool adds = append.prev_log_index + append.entries.size() > log_.last_index() && !append.entries.empty();
+  bool led = append.term == state_.current_term && !leader_.empty() && !leader_injected_;
+  return !rewrites && !(adds && led);
 }
 
 replication_actions replication::on_append_entries(append_entries append, const reply_address& to, instant now) {
@@ -55,7 +59,7 @@ replication_actions replication::on_append_entries(append_entries append, const 
   reply.last_log_index = log_.last_index();
   bool second_leader = append.term == state_.current_term &&
                        (role_ == node_role::leader || (!leader_.empty() && leader_ != append.leader.id));
-  if (!is_well_formed(append) || (to.injected != 0 && rewrites_committed(append))) {
+  if (!is_well_formed(append) || (to.injected != 0 && !may_be_injected(append))) {
     reply.term = state_.current_term;
     if (to.injected != 0)
       say(to, reply, actions);
@@ -74,7 +78,7 @@ replication_actions replication::on_append_entries(append_entries append, const 
     finish(actions, now);
     return actions;
   }
-  accept_leader(append.leader, append.term, actions, now);
+  accept_leader(append.leader, append.term, to.injected != 0, actions, now);
   reply.term = state_.current_term;
   auto prev = append.prev_log_index;
   bool known = prev < log_.first_index() || log_.term_at(prev) == append.prev_log_term;
@@ -109,7 +113,7 @@ replication_actions replication::on_beat(const beat& b, instant now) {
   bool second_leader =
       b.term == state_.current_term && (role_ == node_role::leader || (!leader_.empty() && leader_ != b.leader.id));
   if (b.term >= state_.current_term && !second_leader) {
-    accept_leader(b.leader, b.term, actions, now);
+    accept_leader(b.leader, b.term, false, actions, now);
     raise_commit(b.commit_index);
   }
   say({b.leader.id, 0}, beat_reply{config_.self, state_.current_term, b.term, b.round}, actions);
@@ -117,13 +121,15 @@ replication_actions replication::on_beat(const beat& b, instant now) {
   return actions;
 }
 
-void replication::accept_leader(const sender& leader, term_number term, replication_actions& actions, instant now) {
+void replication::accept_leader(const sender& leader, term_number term, bool injected, replication_actions& actions,
+                                instant now) {
   if (term > state_.current_term)
     adopt_term(term, actions);
   if (role_ != node_role::follower && role_ != node_role::learner)
     become_follower(actions);
   // A valid append or beat ends whatever leave there was to campaign.
   end_leave();
+  leader_injected_ = injected && (leader_.empty() || leader_injected_);
   leader_ = leader.id;
   last_contact_ = contact{leader.id, now.steady};
   last_heard_ = now.steady;

@@ -403,9 +403,16 @@ replication_actions replication::on_transfer_leadership(const transfer_leadershi
     answer(m ? outcome::not_a_voter : outcome::unknown_node, to);
     return actions;
   }
-  answer(outcome::started, to);
-  if (to == config_.self.id)
+  if (to == config_.self.id) {
+    answer(outcome::started, to);
     return actions;
+  }
+  // Proposals wait while a transfer is under way: not for one that cannot be told.
+  if (auto i = peers_.find(to); i == peers_.end() || !i->second.up) {
+    answer(outcome::no_candidate, to);
+    return actions;
+  }
+  answer(outcome::started, to);
   transfer_ = transfer_state{to, now.steady + patience(), false};
   drive_transfer(actions, now);
   finish(actions, now);
