@@ -14,6 +14,11 @@ sender member_sender(char name) {
   return {member_id(name), incarnation_id{static_cast<std::uint64_t>(name - 'a' + 1)}};
 }
 
+log_entry entry_of(std::uint64_t index, std::uint64_t term) {
+  return {log_index{index}, term_number{term}, entry_kind::command, static_cast<std::int64_t>(1'000 + index),
+          "entry " + std::to_string(index) + " of term " + std::to_string(term)};
+}
+
 membership members_of(std::size_t count) {
   membership result;
   for (std::size_t i = 0; i < count; ++i) {
@@ -24,11 +29,6 @@ membership members_of(std::size_t count) {
 }
 
 namespace {
-
-log_entry entry_of(std::uint64_t index, std::uint64_t term) {
-  return {log_index{index}, term_number{term}, entry_kind::command, static_cast<std::int64_t>(1'000 + index),
-          "entry " + std::to_string(index) + " of term " + std::to_string(term)};
-}
 
 std::vector<sender> senders(std::initializer_list<char> names) {
   std::vector<sender> result;
@@ -57,6 +57,8 @@ scripted_keeper::scripted_keeper(scripted_keeper_options options) : options_(std
 void scripted_keeper::start() {
   replication_config config;
   config.self = member_sender(options_.self);
+  if (options_.incarnation)
+    config.self.incarnation = *options_.incarnation;
   config.defects = options_.defects;
   config.memory_bytes = options_.memory_bytes;
   config.append_bytes = options_.append_bytes;
@@ -177,6 +179,18 @@ void scripted_keeper::append(char leader, std::uint64_t term, std::uint64_t prev
   for (auto entry_term : entries)
     message.entries.push_back(entry_of(++prev_index, entry_term));
   take(core_->on_append_entries(std::move(message), {member_id(leader), 0}, now()));
+}
+
+void scripted_keeper::append_entries_of(char leader, std::uint64_t term, std::uint64_t prev_index,
+                                        std::uint64_t prev_term, std::vector<log_entry> entries,
+                                        std::uint64_t injected) {
+  append_entries message;
+  message.leader = member_sender(leader);
+  message.term = term_number{term};
+  message.prev_log_index = log_index{prev_index};
+  message.prev_log_term = term_number{prev_term};
+  message.entries = std::move(entries);
+  take(core_->on_append_entries(std::move(message), {injected ? node_id{} : member_id(leader), injected}, now()));
 }
 
 void scripted_keeper::beat(char leader, std::uint64_t term, std::uint64_t commit, std::uint64_t round) {

@@ -13,6 +13,7 @@ namespace coordinator {
 /// Members are named a, b, c, … and have the incarnations 1, 2, 3, …
 node_id member_id(char name);
 sender member_sender(char name);
+log_entry entry_of(std::uint64_t index, std::uint64_t term);
 membership members_of(std::size_t count);
 
 struct scripted_keeper_options {
@@ -25,7 +26,8 @@ struct scripted_keeper_options {
   std::vector<std::uint64_t> log = {};
   std::uint64_t last_applied = 0;
   bool formed = true;
-  bool learner = false;  ///< The keeper's node is no voter.
+  std::optional<incarnation_id> incarnation = {};  ///< Where the keeper's own is not what the membership lists.
+  bool learner = false;                            ///< The keeper's node is no voter.
   /// Nothing is written until `write()`.
   bool slow_disk = false;
   std::size_t memory_bytes = 16 << 20;
@@ -68,6 +70,9 @@ class scripted_keeper {
   bool writing() const { return writing_.has_value(); }
   const std::optional<raft_write>& write_under_way() const { return writing_; }
   void fail_write();
+  /// As `append`, with any entries, and over HTTP if `injected` is not 0.
+  void append_entries_of(char leader, std::uint64_t term, std::uint64_t prev_index, std::uint64_t prev_term,
+                         std::vector<log_entry> entries, std::uint64_t injected = 0);
   /// Answers the reads of raft.db that the keeper waits for.
   void load();
   /// The process ends, with the loss of what was not written, and another begins.
