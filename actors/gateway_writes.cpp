@@ -157,10 +157,6 @@ void gateway_writes::send(const gateway_route& route, milliseconds now, gateway_
   while (!queued_.empty()) {
     const auto id = *queued_.begin();
     auto& write = writes_.find(id)->second;
-    if (write.owner == 0 && !route.leads()) {
-      drop(writes_.find(id));
-      continue;
-    }
     number(id, write);
     const auto size = write.bytes.size();
     if (bytes_under_way_ > 0 && bytes_under_way_ + size > config_.window_bytes)

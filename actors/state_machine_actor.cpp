@@ -16,6 +16,8 @@ using self_pointer = state_machine_actor::stateful_pointer<state_machine_state>;
 // that state.db may lag behind.
 constexpr milliseconds write_behind{300};
 constexpr std::size_t write_rows = 5'000;
+// Reads that wait for their index; past it the oldest go without an answer.
+constexpr std::size_t most_queries = 10'000;
 
 // -- writing behind ---------------------------------------------------------------------
 
@@ -108,13 +110,22 @@ void on_await(self_pointer self, const await_work& x) {
 void answer_queries(self_pointer self) {
   auto& state = self->state;
   query_answers answers;
-  while (!state.queries.empty() && state.queries.begin()->first <= state.core->last_applied()) {
-    for (auto& each : state.queries.begin()->second)
-      answers.answers.push_back({each.request, state.core->last_applied(), state.core->answer(each.what)});
-    state.queries.erase(state.queries.begin());
-  }
+  const auto end = state.queries.upper_bound(state.core->last_applied());
+  for (auto i = state.queries.begin(); i != end; ++i)
+    answers.answers.push_back({i->second.request, state.core->last_applied(), state.core->answer(i->second.what)});
+  state.queries.erase(state.queries.begin(), end);
   if (!answers.answers.empty())
     self->send(state.wiring.gateway, std::move(answers));
+}
+
+void on_queries(self_pointer self, run_queries& x) {
+  auto& queries = self->state.queries;
+  for (auto& each : x.queries)
+    queries.emplace(each.min_index, query_in_line{each.request, std::move(each.what)});
+  answer_queries(self);
+  // Where applying hangs, those that came first have been told that their time is up.
+  while (queries.size() > most_queries)
+    queries.erase(queries.begin());
 }
 
 // -- applying ----------------------------------------------------------------------------------
@@ -202,11 +213,7 @@ state_machine_actor::behavior_type state_machine_behavior(self_pointer self, sta
         self->send(self->state.wiring.gateway, begin_batch(*self->state.core));
       },
       [=](const committed& x) { on_committed(self, x); },
-      [=](run_queries& x) {
-        for (auto& each : x.queries)
-          self->state.queries[each.min_index].push_back(std::move(each));
-        answer_queries(self);
-      },
+      [=](run_queries& x) { on_queries(self, x); },
       [=](const await_work& x) { on_await(self, x); },
       [=](get_fleet_snapshot) {
         auto& core = *self->state.core;

@@ -23,6 +23,12 @@ struct claim_line {
   std::vector<std::uint64_t> requests;  ///< Of the claimant in the same place.
 };
 
+/// A read that waits for its index.
+struct query_in_line {
+  std::uint64_t request = 0;
+  query what;
+};
+
 /// Runs `state_machine`: applies what the keeper says is committed, tells the gateway and the fleet what came of it,
 /// answers reads once it has applied far enough, and writes behind: within 500 ms, one transaction at a time.
 struct state_machine_state {
@@ -34,7 +40,7 @@ struct state_machine_state {
 
   /// Sessions that this node's gateways opened, closed ones included: their refusals have to be told, too.
   std::set<std::uint64_t> own_sessions;
-  std::map<log_index, std::vector<pending_query>> queries;  ///< By the index that they wait for.
+  std::multimap<log_index, query_in_line> queries;  ///< By the index that they wait for.
   claim_line claims;
   bool had_timed_rows = false;
 

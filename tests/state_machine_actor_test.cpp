@@ -106,6 +106,28 @@ TEST_CASE("state machine actor: a read waits for its index") {
   CHECK(std::holds_alternative<key_view>((*read)->result));
 }
 
+TEST_CASE("state machine actor: where applying hangs, reads do not pile up") {
+  local_node node;
+  node.lead();
+  node.keeper->hold = true;
+  node.write(local_node::put("k", "v"));
+  node.run();
+  auto before = node.keeper->released;
+  node.keeper->released = node.keeper->log.back().index;
+  std::vector<std::shared_ptr<std::optional<read_result>>> reads;
+  for (int i = 0; i < 10'010; ++i)
+    reads.push_back(node.read(get_counts{}));
+  node.run();
+  node.keeper->released = before;
+  node.release();
+  CHECK_FALSE(reads[9]->has_value());
+  CHECK(reads[10]->has_value());
+  CHECK(reads.back()->has_value());
+  node.pass(5100);
+  REQUIRE(reads[9]->has_value());
+  CHECK((*reads[9])->reason == "timeout");
+}
+
 TEST_CASE("state machine actor: entries at or below last_applied are passed over") {
   local_node node;
   node.lead();
