@@ -92,6 +92,12 @@ cluster_is_well() {
       '.leader != null and .leader != "" and .leader != $not and .quorum.healthy >= $healthy' >/dev/null
 }
 
+# Whether all members are healthy again; ends the script if the node that was started again did not stay.
+is_back() {
+  alive "${pid_of[$1]}" || die "$1 did not come back: $(tail -n 1 "$state/$1.log")"
+  cluster_is_well '' "$node_count"
+}
+
 workers_are_there() {
   [ "$(ctl --patience 1 -o json worker list 2>/dev/null | jq 'map(select(.status != "offline")) | length')" = "$worker_count" ]
 }
@@ -274,9 +280,9 @@ demo() {
   old=$(leader)
   [ -n "$old" ] || die "there is no leader to kill"
   kill -KILL "${pid_of[$old]}"
+  wait "${pid_of[$old]}" 2>/dev/null || true
   share=$(ended_share)
   say "killed $old, the leader (SIGKILL)"
-  wait "${pid_of[$old]}" 2>/dev/null || true
   wait_until 30 "a new leader" cluster_is_well "$old" 2
   new=$(leader)
   say "$new leads"
@@ -284,7 +290,7 @@ demo() {
   start_node "${old#node-}"
   say "started $old again"
   wait_for_all
-  wait_until 60 "$old back among the healthy nodes" cluster_is_well '' "$node_count"
+  wait_until 60 "$old back among the healthy nodes" is_back "$old"
   end_probe
   end_workers
 
