@@ -17,7 +17,8 @@ constexpr int busy_timeout_ms = 1000;
 // to it is given back to the file system.
 constexpr const char* journal_size_limit = "PRAGMA journal_size_limit=67108864";
 
-constexpr sqlite3_int64 rewrite_piece = 256 << 10;
+// SQLite's own VFS writes less than 128 KiB at once, and takes a longer write for one that a full disk cut short.
+constexpr sqlite3_int64 rewrite_piece = 64 << 10;
 
 int note_wal_pages(void* pages, sqlite3*, const char*, int count) {
   *static_cast<int*>(pages) = count;

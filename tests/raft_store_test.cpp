@@ -107,6 +107,23 @@ TEST_CASE("raft_store: all that was written is found at the next start") {
   CHECK(contents.tail[4] == command(5, 3, "y"));
 }
 
+TEST_CASE("raft_store: a long WAL that a killed process left behind is taken over") {
+  temporary_directory directory;
+  auto path = directory / "raft.db";
+  auto store = open(path);
+  store->write(founded());
+  for (std::uint64_t i = 2; i < 20; ++i)
+    store->write({.entries = {command(i, 1, std::string(50'000, 'x'))}});
+  // What is on the disk at this moment is what a killed process leaves.
+  auto copy = directory / "copy.db";
+  std::filesystem::copy_file(path, copy);
+  std::filesystem::copy_file(path + "-wal", copy + "-wal");
+  REQUIRE(std::filesystem::file_size(copy + "-wal") > 800'000);
+  auto again = open(copy);
+  CHECK(again->contents().last_index.value == 19);
+  CHECK(again->read_entries({19}, {19}, 1 << 20).front().payload == std::string(50'000, 'x'));
+}
+
 TEST_CASE("raft_store: a vote for nobody differs from a vote for a node without a name") {
   temporary_directory directory;
   auto path = directory / "raft.db";
