@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "tests/support/core_cluster.hpp"
 
 using namespace coordinator;
@@ -47,6 +50,19 @@ TEST_CASE("cluster of cores: a node alone needs nobody") {
   cluster.settle();
   CHECK_EQ(cluster.violation(), "");
   CHECK_GT(cluster.committed_entries(), 100);
+}
+
+TEST_CASE("cluster of cores: when the leader dies another serves soon, in virtual time") {
+  std::vector<milliseconds> times;
+  for (std::uint64_t seed = 0; seed < 60; ++seed) {
+    core_cluster cluster{{seed, 3, {}}};
+    times.push_back(cluster.fail_over(milliseconds{1'500 + 13 * seed}));
+    CHECK_EQ(cluster.violation(), "");
+    CHECK_EQ(cluster.terms_led(), 2);
+  }
+  std::sort(times.begin(), times.end());
+  CHECK_LE(times[times.size() / 2], milliseconds{350});
+  CHECK_LE(times.back(), milliseconds{1'000});
 }
 
 TEST_CASE("cluster of cores: faults find each rule that guards the disk when it is taken out") {

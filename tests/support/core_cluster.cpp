@@ -138,6 +138,25 @@ void core_cluster::settle() {
               " entries though nothing is in the way");
 }
 
+milliseconds core_cluster::fail_over(milliseconds after) {
+  faults_ = false;
+  step_until(now_ + after);
+  auto is_ready = [](const node& n) {
+    return n.running && n.keeper->role() == node_role::leader && n.commit_seen == n.keeper->log().last_index();
+  };
+  auto leader = std::find_if(nodes_.begin(), nodes_.end(), is_ready);
+  if (leader == nodes_.end()) {
+    violate("no leader though nothing is in the way");
+    return {};
+  }
+  crash(static_cast<std::size_t>(leader - nodes_.begin()));
+  auto begin = now_;
+  while (violation_.empty() && now_ < begin + milliseconds{10'000} &&
+         std::none_of(nodes_.begin(), nodes_.end(), is_ready))
+    step_until(now_ + milliseconds{1});
+  return std::chrono::duration_cast<milliseconds>(now_ - begin);
+}
+
 // -- processes ---------------------------------------------------------------------------
 
 std::size_t core_cluster::find(const node_id& id) const {

@@ -34,6 +34,9 @@ class core_cluster {
   /// Ends all faults and checks that the cluster agrees, accepts a write and answers a read within some seconds.
   void settle();
 
+  /// Without faults: kills the leader, and returns how long it took until another had committed an entry.
+  milliseconds fail_over(milliseconds after);
+
   /// The first invariant that broke, in words; empty: all hold.
   const std::string& violation() const { return violation_; }
   std::size_t committed_entries() const { return committed_.size(); }
