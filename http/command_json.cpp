@@ -136,7 +136,11 @@ class writer {
     if (auto parsed = ordered_json::parse(text, nullptr, false); parsed.is_object())
       out_[name] = std::move(parsed);
   }
-  void capabilities(const char* name, const register_worker& x) { out_[name] = to_json(x.capabilities); }
+  /// As the worker gave them, a list or an object: the entry holds that text, too.
+  void capabilities(const char* name, const register_worker& x) {
+    auto given = ordered_json::parse(x.capabilities_json, nullptr, false);
+    out_[name] = given.is_discarded() ? ordered_json(to_json(x.capabilities)) : given;
+  }
   void tasks(const char* name, const std::vector<task_spec>& specs) {
     auto& list = out_[name] = ordered_json::array();
     for (auto& spec : specs)

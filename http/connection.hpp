@@ -19,7 +19,7 @@ struct connection_limits {
   /// A response may take write_grace and a second more for each write_rate bytes of it.
   std::chrono::milliseconds write_grace{30'000};
   std::size_t write_rate = 32 * 1024;
-  std::size_t head_bytes = 32 * 1024;
+  std::size_t head_bytes = 32 * 1024;  ///< Of a head whose end has not come; what one read brings may exceed it.
   std::size_t body_bytes = 8 * 1024 * 1024;
 };
 

@@ -233,12 +233,14 @@ TEST_CASE("base64: there and back") {
 TEST_CASE("command json: every command comes back as the same bytes") {
   auto spec = single(R"({"task_id":"t","command":["true"],"extra":[1]})");
   register_worker worker{"w", "h", 9, {{"cuda", true}, {"cpu", decimal{8}}}, R"({"cpu":8.0,"cuda":true})", 2, {}};
+  register_worker listed{"w", "h", 9, {{"cuda", true}}, R"(["cuda"])", 2, {}};
   std::vector<command_body> bodies = {tick{},
                                       open_session{node_id{"n"}, {~std::uint64_t{0}}, 5},
                                       put_key{"k", std::string{"\xff\x00", 2}, 3, false, false},
                                       put_key{"k", "text", std::nullopt, true, false},
                                       delete_key{"k", std::nullopt, true},
                                       worker,
+                                      listed,
                                       set_worker_status{"w", worker_status::busy, "t"},
                                       drain_worker{"w"},
                                       remove_worker{"w"},
@@ -252,8 +254,8 @@ TEST_CASE("command json: every command comes back as the same bytes") {
                                       mark_offline{{"w", "x"}},
                                       report_figures{{{"w", 123, 1.5, 2, 3, "t"}}},
                                       set_maintenance{true}};
-  // put_key is there twice.
-  CHECK(bodies.size() == std::variant_size_v<command_body> + 1);
+  // put_key and register_worker are there twice.
+  CHECK(bodies.size() == std::variant_size_v<command_body> + 2);
   for (auto& body : bodies) {
     CAPTURE(name_of(body));
     log_entry entry{{4}, {2}, entry_kind::command, 99, encode(command{1, 2, 3, "key", ~std::uint64_t{0}, body})};
