@@ -151,6 +151,7 @@ struct counts_view {
   std::uint64_t keys = 0;
   std::uint64_t sessions = 0;
   std::uint64_t idempotency_keys = 0;
+  std::uint64_t requirement_classes = 0;  ///< Different sets of requirements among unfinished tasks.
   bool maintenance = false;
 };
 

@@ -205,6 +205,7 @@ query_result work_table::answer(const get_run& x) const {
 void work_table::count(counts_view& out) const {
   for (std::size_t i = 0; i < task_status_count; ++i)
     out.tasks_by_status[i] = tasks_by_status_[i].size();
+  out.requirement_classes = queue_.class_count();
   out.workers = workers_.size();
   out.workers_offline = static_cast<std::uint64_t>(
       std::count_if(workers_.begin(), workers_.end(), [](auto& x) { return x.second.offline; }));

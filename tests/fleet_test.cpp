@@ -329,6 +329,27 @@ TEST_CASE("fleet: a new leader gives every worker and every lease one full perio
   CHECK(core.tick(start + 90'000, 0, false).empty());
 }
 
+TEST_CASE("fleet: what ran under the leader before and is listed no more uses up an attempt") {
+  leader x;
+  fleet_view view;
+  view.workers = {{"w", worker_status::idle, false, false}};
+  view.attempts = {{{"running", 1}, "w", true, 0}, {{"assigned", 1}, "w", false, 0}};
+  x.core.on_leader(view, x.now);
+  auto expired = x.during<expire_attempts>(16'000, "w");
+  REQUIRE(expired.size() == 1);
+  REQUIRE(expired[0].attempts.size() == 2);
+  CHECK(expired[0].attempts[0].reason == attempt_outcome::lease_lost);
+  CHECK(expired[0].attempts[1].reason == attempt_outcome::worker_offline);
+}
+
+TEST_CASE("fleet: that others changed a worker is no sign of its life") {
+  leader x;
+  x.registered("w");
+  x.now += 20'000;
+  x.standing({"w", worker_status::idle, true, false});
+  CHECK(x.during<mark_offline>(10'000).size() == 1);
+}
+
 TEST_CASE("fleet: figures go in one command a second, of those that beat since") {
   leader x;
   for (auto id : {"a", "b", "c"})

@@ -286,6 +286,35 @@ TEST_CASE("tasks: cancelling ends a task at once, and its worker's result is sta
   CHECK(x.code(cancel_task{"b"}) == result_code::conflict);
 }
 
+TEST_CASE("tasks: cancelling a task cancels what waits for it, whether it was pending or blocked itself") {
+  state_driver x;
+  x.worker("w");
+  x.run(submit_tasks{{task("a"), task("b", {"a"}), task("c", {"b"}), task("d", {"a"})}});
+  x.restart();
+  CHECK(x.code(cancel_task{"b"}) == result_code::ok);
+  CHECK(x.status("c") == task_status::cancelled);
+  CHECK(x.status("d") == task_status::blocked);
+  CHECK(x.code(cancel_task{"a"}) == result_code::ok);
+  CHECK(x.status("d") == task_status::cancelled);
+  CHECK(x.claim("w").empty());
+}
+
+TEST_CASE("tasks: requirements are forgotten with the last unfinished task that has them") {
+  state_driver x;
+  x.worker("w", 10, {{"slot", 99}});
+  for (int i = 0; i < 10; ++i) {
+    auto spec = task(std::to_string(i));
+    spec.requirements = {{"slot", i}};
+    x.submit(spec);
+  }
+  CHECK(x.get<counts_view>(get_counts{}).requirement_classes == 10);
+  for (auto& id : x.claim("w", 9))
+    x.run(complete_task{id, "w", 1, "{}"});
+  CHECK(x.get<counts_view>(get_counts{}).requirement_classes == 1);
+  x.restart();
+  CHECK(x.get<counts_view>(get_counts{}).requirement_classes == 1);
+}
+
 TEST_CASE("tasks: mark_running passes over what is not assigned in that attempt") {
   state_driver x;
   x.worker("w");
