@@ -104,7 +104,9 @@ void gateway_intake::left() {
   std::function<void()> idle;
   {
     std::lock_guard lock{mutex_};
-    idle = std::exchange(idle_, nullptr);
+    // What came in before the door closed is still to be taken in.
+    if (queue_.empty())
+      idle = std::exchange(idle_, nullptr);
   }
   if (idle)
     idle();

@@ -74,7 +74,7 @@ class gateway_intake {
   void detach();
   std::vector<item> drain();
   bool leaving() const;
-  /// Calls `idle`, once.
+  /// Calls `idle`, once, unless something is queued.
   void left();
   template <class F>
   void publish(F&& change) {

@@ -244,6 +244,23 @@ TEST_CASE("gateway actor: leaving answers what is in flight and refuses what com
   CHECK(idle);
 }
 
+TEST_CASE("gateway actor: what came in before the door closed is answered before it counts as left") {
+  local_node node;
+  node.lead();
+  node.keeper->hold = true;
+  // Another message is in the mailbox already, so it is handled before the queue is looked at.
+  caf::anon_send(node.gateway, gateway_tick{});
+  caf::anon_send(node.gateway, role_changed{node_role::leader, {1}, {"n1"}, true});
+  auto write = node.write(local_node::put("k", "v"));
+  bool idle = false;
+  node.intake->leave([&] { idle = true; });
+  node.run();
+  CHECK_FALSE(idle);
+  node.release();
+  CHECK(applied(write));
+  CHECK(idle);
+}
+
 TEST_CASE("gateway actor: when the actors end, everything is answered") {
   local_node node;
   node.lead();
