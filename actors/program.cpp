@@ -5,7 +5,9 @@
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -52,11 +54,13 @@ std::string read_token(const node_options& options) {
 }
 
 /// A port that is taken is found before the data directory is made, although both ports are bound for good only later.
-void check_port(const char* flag, const host_port& address) {
+void check_port(const std::string& flag, const host_port& address) {
   auto probe = listen_on(address);
-  if (!probe.socket)
-    throw startup_error("cannot listen on " + to_string(address) + ": " + probe.error +
-                        "; end what uses it, or give another " + flag);
+  if (probe.socket)
+    return;
+  bool taken = probe.error.find(std::strerror(EADDRINUSE)) != std::string::npos;
+  throw startup_error(probe.error +
+                      (taken ? "; end what uses it, or give another " : "; give another --host, or another ") + flag);
 }
 
 std::uint64_t draw_seed() {

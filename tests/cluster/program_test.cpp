@@ -107,6 +107,13 @@ TEST_CASE("program: a port in use ends the start with status 1 before anything i
   CHECK(used.status == 1);
   CHECK(lines(used.errors) == 1);
   CHECK(used.errors.find(std::to_string(ports.http)) != std::string::npos);
+  CHECK(used.errors.find("another --port") != std::string::npos);
+  // An address that documentation alone uses, and so no machine has.
+  arguments.insert(arguments.end(), {"--host", "192.0.2.1"});
+  auto foreign = run(directory, arguments);
+  CHECK(foreign.status == 1);
+  CHECK(lines(foreign.errors) == 1);
+  CHECK(foreign.errors.find("another --host") != std::string::npos);
   CHECK_FALSE(std::filesystem::exists(directory / "data"));
 }
 
