@@ -279,6 +279,7 @@ TEST_CASE("formation: peers that name different nodes found nothing, and say who
   nodes.start_all();
   nodes.rounds();
   CHECK(nodes.none_founded());
+  CHECK(nodes.disk('a').proposal.cluster_id.empty());
   CHECK_NE(nodes.waiting_for('a').find("peer c at c does not name the same nodes"), std::string::npos);
 }
 
@@ -465,6 +466,33 @@ TEST_CASE("formation: what an older incarnation said is not what its node says")
   CHECK_FALSE(founding.on_tick("x", 1).save);
   founding.on_status({{member_id('b'), incarnation_id{77}}, "b", "", both, {}, {}, {}});
   CHECK(founding.on_tick("x", 1).save);
+}
+
+TEST_CASE("formation: a founder saves only a proposal of its own set, with the disks that are there, one at a time") {
+  formation_config config;
+  config.self = member_sender('b');
+  config.http_address = "b";
+  config.peers = {{member_id('a'), "a"}, {member_id('c'), "c"}};
+  genesis proposal{"one", members_of(3), 1};
+  auto offered = [&](formation_state saved, genesis what, char from = 'a') {
+    formation founding{config, std::move(saved)};
+    founding.on_peer_up(member_sender('a'), "a");
+    founding.on_peer_up(member_sender('c'), "c");
+    return founding.on_offer({member_sender(from), std::move(what)}).save.has_value();
+  };
+  CHECK(offered({}, proposal));
+  CHECK_FALSE(offered({}, proposal, 'c'));
+  CHECK_FALSE(offered({}, {"two", members_of(4), 1}));
+  auto of_another_disk = proposal;
+  of_another_disk.founders.members[2].incarnation = incarnation_id{99};
+  CHECK_FALSE(offered({}, of_another_disk));
+  auto without_us = proposal;
+  without_us.founders.members[1].incarnation = incarnation_id{99};
+  CHECK_FALSE(offered({}, without_us));
+  genesis other{"two", members_of(3), 1};
+  CHECK_FALSE(offered({proposal, {}}, other));
+  CHECK(offered({proposal, "one"}, other));
+  CHECK_FALSE(offered({{}, "one"}, proposal));
 }
 
 TEST_CASE("formation: only what is saved is said") {

@@ -119,6 +119,18 @@ TEST_CASE("replication: entries that are being written when they are cut off are
   CHECK_EQ(keeper.log_terms(), terms{1, 1, 3, 4});
 }
 
+TEST_CASE("replication: what takes the place of durable entries is not durable yet (rule 2)") {
+  scripted_keeper keeper{{.term = 3, .log = {1, 2, 2}, .last_applied = 2, .slow_disk = true}};
+  CHECK_EQ(keeper.durable(), 4);
+  keeper.append('b', 3, 2, 1, {3, 3}, 4);
+  CHECK_EQ(keeper.durable(), 2);
+  CHECK_EQ(keeper.said<append_entries_reply>()->match_index, log_index{2});
+  CHECK(keeper.applied.empty());
+  keeper.write();
+  CHECK_EQ(keeper.said<append_entries_reply>()->match_index, log_index{4});
+  CHECK_EQ(keeper.applied.size(), 2);
+}
+
 TEST_CASE("replication: after a failed write nothing is said that rests on it, and nothing begun (rule 5)") {
   scripted_keeper keeper{{.log = {1}, .slow_disk = true}};
   keeper.request_vote('b', 2, 2, 1);
