@@ -38,7 +38,7 @@ void api::add_routes() {
   add("GET", "/api/health/state_checksum", &api::get_state_checksum);
   add("POST", "/api/raft/request_vote", &api::post_request_vote, small_body);
   add("POST", "/api/raft/append_entries", &api::post_append_entries);
-  add("POST", "/api/raft/sync_state", &api::not_implemented);
+  add("POST", "/api/raft/sync_state", &api::post_sync_state);
   add("GET", "/api/raft/log", &api::get_log);
   add("GET", "/api/state", &api::get_state);
   add("POST", "/api/workers/register", &api::post_register, small_body);

@@ -58,6 +58,8 @@ class api : public request_handler {
                      const std::function<http_response(query_result&)>& render);
   std::optional<node_view> view() const;
   std::optional<problem> refuse_stranger(const routed_request& r) const;
+  /// Whether this node's log has an entry of that term at that index.
+  bool same_history(log_index, term_number);
 
   // routes_node.cpp
   http_response get_status(const routed_request&);
@@ -77,6 +79,7 @@ class api : public request_handler {
   // routes_raft.cpp
   http_response post_request_vote(const routed_request&);
   http_response post_append_entries(const routed_request&);
+  http_response post_sync_state(const routed_request&);
   http_response get_log(const routed_request&);
   http_response get_state(const routed_request&);
   // routes_workers.cpp

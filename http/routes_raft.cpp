@@ -157,6 +157,48 @@ http_response api::post_append_entries(const routed_request& r) {
   return ok({{"term", reply.term.value}, {"success", reply.success}, {"last_log_index", reply.last_log_index.value}});
 }
 
+http_response api::post_sync_state(const routed_request& r) {
+  if (auto stranger = refuse_stranger(r))
+    return to_response(*stranger);
+  auto body = parse_object(r.http.body);
+  if (auto wrong = std::get_if<problem>(&body))
+    return to_response(*wrong);
+  auto node = view();
+  if (!node)
+    return to_response(unavailable("timeout", "not_applied"));
+  std::optional<problem> failure;
+  object_reader reader{std::get<json>(body), {}, failure};
+  // The same checks as for a leader's append, by the keeper itself: an append of nothing at the log's beginning.
+  append_entries message;
+  message.term.value = ordinal_field(reader, "term", 1);
+  message.leader = member_field(reader, "leader_id", *node);
+  log_index applied{ordinal_field(reader, "last_applied", 0)};
+  term_number applied_term{ordinal_field(reader, "last_applied_term", 0)};
+  reader.object_text("state");
+  reader.require("state");
+  reader.allow_only({"term", "leader_id", "state", "last_applied", "last_applied_term"});
+  if (failure)
+    return to_response(*failure);
+  auto answer = inject<append_entries_reply>(port_, std::move(message));
+  if (auto wrong = std::get_if<problem>(&answer))
+    return to_response(*wrong);
+  auto& reply = std::get<append_entries_reply>(answer);
+  node = view();
+  if (!node)
+    return to_response(unavailable("timeout", "unknown"));
+  // A state at or below what is applied here holds nothing new, if it is of the same history.
+  bool success = reply.success && applied <= node->last_applied && same_history(applied, applied_term);
+  return ok({{"term", reply.term.value}, {"success", success}, {"last_applied", node->last_applied.value}});
+}
+
+bool api::same_history(log_index index, term_number term) {
+  if (index == log_index{})
+    return term == term_number{};
+  auto entries =
+      wait_for<std::vector<log_entry>>([&](auto done) { port_.read_log(index, 1, std::move(done)); }, injection_time);
+  return entries && !entries->empty() && entries->front().index == index && entries->front().term == term;
+}
+
 http_response api::get_log(const routed_request& r) {
   if (auto stranger = refuse_stranger(r))
     return to_response(*stranger);

@@ -219,6 +219,20 @@ TEST_CASE("api: nothing that is malformed reaches the node") {
   CHECK(f.port.beats.empty());
 }
 
+TEST_CASE("api: a command past the limits of the state is refused before it is proposed") {
+  front f;
+  json many{{"worker_id", "w"}, {"capabilities", json::array()}};
+  for (int i = 0; i < 65; ++i)
+    many["capabilities"].push_back("c" + std::to_string(i));
+  auto worker = f.ask("POST", "/api/workers/register", many.dump());
+  CHECK(worker.status == 422);
+  CHECK(body(worker)["field"] == "capabilities");
+  auto task = f.ask("POST", "/api/tasks/submit",
+                    json{{"command", {"true"}}, {"note", std::string(limits::spec_size, 'x')}}.dump());
+  CHECK(task.status == 422);
+  CHECK(f.port.writes.empty());
+}
+
 TEST_CASE("api: reads are linearizable unless asked otherwise, and say how fresh they are") {
   front f;
   f.port.read_answer.result = key_view{"a/b", "v", 5, 1};
@@ -376,7 +390,6 @@ TEST_CASE("api: maintenance, what is not there yet, and unknown routes") {
   CHECK(body(f.ask("POST", "/api/maintenance/enable"))["maintenance"] == true);
   CHECK(written<set_maintenance>(f).enabled);
   CHECK(f.ask("POST", "/api/cluster/members", "{}").status == 501);
-  CHECK(f.ask("POST", "/api/raft/sync_state", "{}").status == 501);
   CHECK(f.ask("GET", "/api/nothing").status == 404);
   CHECK(f.ask("PUT", "/api/status").status == 405);
   CHECK(f.ask("GET", "/api/openapi.json").status == 200);
@@ -412,6 +425,33 @@ TEST_CASE("api: raft messages reach the keeper with the sender's incarnation") {
               R"({"term":18446744073709551615,"candidate_id":"node-2","last_log_index":4,"last_log_term":3})")
             .status == 422);
   CHECK(f.port.votes.size() == 2);
+}
+
+TEST_CASE("api: a state is held by a node that has applied as far in the same history") {
+  front f;
+  f.port.append_answer = append_entries_reply{};
+  f.port.append_answer->term.value = 8;
+  f.port.append_answer->success = true;
+  f.port.view_answer.last_applied.value = 9;
+  f.port.log = {log_entry{{9}, {8}, entry_kind::noop, 0, {}}};
+  auto sync = [&](int last_applied, int term) {
+    json state{{"workers", json::object()}, {"tasks", json::object()}, {"kv", json::object()}};
+    json ask{{"term", 8},
+             {"leader_id", "node-2"},
+             {"state", state},
+             {"last_applied", last_applied},
+             {"last_applied_term", term}};
+    return body(f.ask("POST", "/api/raft/sync_state", ask.dump()));
+  };
+  CHECK(sync(9, 8) == json{{"term", 8}, {"success", true}, {"last_applied", 9}});
+  CHECK(sync(9, 7)["success"] == false);
+  CHECK(sync(10, 8)["success"] == false);
+  f.port.append_answer->success = false;
+  CHECK(sync(9, 8)["success"] == false);
+  auto bad = f.ask("POST", "/api/raft/sync_state",
+                   R"({"term":8,"leader_id":"node-2","state":5,"last_applied":1,"last_applied_term":1})");
+  CHECK(bad.status == 400);
+  CHECK(body(bad)["field"] == "state");
 }
 
 TEST_CASE("api: raft routes are for holders of the token, or loopback where there is none") {
