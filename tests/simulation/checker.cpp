@@ -1,0 +1,273 @@
+#include "tests/simulation/checker.hpp"
+
+#include <algorithm>
+
+namespace coordinator::simulation {
+namespace {
+
+template <class Tag>
+std::string text(ordinal<Tag> x) {
+  return std::to_string(x.value);
+}
+
+std::uint64_t hash_of(const log_entry& entry) {
+  std::uint64_t hash = 14695981039346656037u;
+  auto mix = [&](std::uint64_t x) { hash = (hash ^ x) * 1099511628211u; };
+  mix(static_cast<std::uint64_t>(entry.kind));
+  mix(static_cast<std::uint64_t>(entry.time_ms));
+  for (unsigned char c : entry.payload)
+    mix(c);
+  return hash;
+}
+
+}  // namespace
+
+void checker::violate(const std::string& invariant, const std::string& what) {
+  if (!found_)
+    found_ = violation{invariant, what};
+}
+
+// -- one node's life ----------------------------------------------------------------
+
+void checker::on_start(unsigned node, const node_id& id, const raft_contents& contents, log_index last_applied) {
+  auto& n = nodes_[node];
+  auto& state = contents.state;
+  std::vector<term_number> terms(contents.last_index.value);
+  for (auto& run : contents.terms)
+    std::fill(terms.begin() + static_cast<std::ptrdiff_t>(run.first.value - 1), terms.end(), run.term);
+  if (state.current_term < n.said_term)
+    violate("terms never go back",
+            id.value + " said term " + text(n.said_term) + " and comes back in term " + text(state.current_term));
+  if (auto vote = n.votes.find(state.current_term); vote != n.votes.end() && state.voted_for != vote->second)
+    violate("a vote is saved before it is said", id.value + " voted for " + vote->second.value + " in term " +
+                                                     text(state.current_term) + " and comes back without that vote");
+  if (n.formed && !contents.founded)
+    violate("a formed node stays formed", id.value + " comes back unformed");
+  for (std::size_t i = 0; i < n.durable.value; ++i)
+    if (i >= terms.size() || terms[i] != n.terms[i]) {
+      violate("entries are durable before they are acknowledged",
+              id.value + " acknowledged entry " + std::to_string(i + 1) + " and comes back without it");
+      break;
+    }
+  n.id = id;
+  n.up = true;
+  n.term = state.current_term;
+  n.vote = state.voted_for;
+  n.saved = state;
+  n.commit = last_applied;
+  n.applied = last_applied;
+  n.durable = contents.last_index;
+  n.terms = std::move(terms);
+  n.led = {};
+  n.writes.clear();
+}
+
+void checker::on_stop(unsigned node) {
+  nodes_[node].up = false;
+}
+
+void checker::on_write(unsigned node, const raft_write& write) {
+  if (write.state)
+    nodes_[node].writes[write.number] = *write.state;
+}
+
+const hard_state& checker::saved(witness& n, const replication& keeper) {
+  while (!n.writes.empty() && n.writes.begin()->first <= keeper.durable_write()) {
+    n.saved = n.writes.begin()->second;
+    n.writes.erase(n.writes.begin());
+  }
+  return n.saved;
+}
+
+// -- after each step ------------------------------------------------------------------
+
+void checker::after_keeper(unsigned node, const replication& keeper) {
+  auto& n = nodes_[node];
+  n.formed = n.formed || (keeper.formed() && keeper.durable_index() >= log_index{1});
+  check_term(n, keeper);
+  check_log(n, keeper);
+  check_leader(n, keeper);
+  check_commit(n, keeper);
+}
+
+void checker::check_term(witness& n, const replication& keeper) {
+  auto term = keeper.current_term();
+  if (term < n.term)
+    violate("terms never go back", n.id.value + " goes from term " + text(n.term) + " back to " + text(term));
+  if (term == n.term && n.vote && keeper.voted_for() != n.vote)
+    violate("one vote a term", n.id.value + " takes back its vote of term " + text(term));
+  n.term = term;
+  n.vote = keeper.voted_for();
+}
+
+/// Log matching: an index and a term name one entry, and all that come before it (Raft figure 3).
+void checker::check_log(witness& n, const replication& keeper) {
+  auto& log = keeper.log();
+  auto last = log.last_index();
+  auto same = std::min<std::uint64_t>(last.value, n.terms.size());
+  while (same > 0 && n.terms[same - 1] != log.term_at({same}))
+    --same;
+  if (same < n.terms.size() && n.durable.value > same)
+    n.durable = {same};
+  if (same < n.terms.size() && n.commit.value > same)
+    violate("what is committed stays", n.id.value + " cuts entry " + std::to_string(same + 1) + " though it took " +
+                                           text(n.commit) + " for committed");
+  n.terms.resize(same);
+  if (same < last.value) {
+    auto fresh = log.entries({same + 1}, last, std::size_t{1} << 40);
+    if (fresh)
+      for (auto& entry : *fresh) {
+        auto previous = log.term_at(entry.index - 1);
+        auto hash = hash_of(entry);
+        auto [known, inserted] = entries_.emplace(std::pair{entry.index, entry.term}, entry_known{hash, previous});
+        if (!inserted && (known->second.hash != hash || known->second.previous != previous))
+          violate("log matching", n.id.value + " holds another entry " + text(entry.index) + " of term " +
+                                      text(entry.term) + " than a node before it");
+      }
+    for (auto i = same + 1; i <= last.value; ++i)
+      n.terms.push_back(log.term_at({i}));
+  }
+  n.durable = std::max(n.durable, std::min(keeper.durable_index(), last));
+}
+
+/// Election safety and leader completeness (Raft figure 3).
+void checker::check_leader(witness& n, const replication& keeper) {
+  auto term = keeper.current_term();
+  if (keeper.role() != node_role::leader || n.led == term)
+    return;
+  n.led = term;
+  auto [leader, fresh] = leaders_.emplace(term, n.id);
+  if (!fresh && leader->second != n.id)
+    violate("one leader a term",
+            "term " + text(term) + " has two leaders, " + leader->second.value + " and " + n.id.value);
+  for (std::size_t i = 0; i < committed_.size(); ++i)
+    if (i >= n.terms.size() || n.terms[i] != committed_[i]) {
+      violate("leader completeness", n.id.value + ", the leader of term " + text(term) +
+                                         ", lacks the committed entry " + std::to_string(i + 1));
+      return;
+    }
+}
+
+std::size_t checker::disks_with(log_index index, term_number term) const {
+  std::size_t count = 0;
+  for (auto& n : nodes_)
+    count += n.durable >= index && n.terms.size() >= index.value && n.terms[index.value - 1] == term;
+  return count;
+}
+
+void checker::check_commit(witness& n, const replication& keeper) {
+  auto commit = keeper.commit_index();
+  if (commit < n.commit)
+    return violate("commit never goes back",
+                   n.id.value + " goes from commit " + text(n.commit) + " back to " + text(commit));
+  if (commit.value > n.terms.size())
+    return violate("commit stays within the log", n.id.value + " takes " + text(commit) + " for committed");
+  for (auto i = n.commit.value + 1; i <= commit.value; ++i) {
+    auto term = n.terms[i - 1];
+    if (i <= committed_.size()) {
+      if (committed_[i - 1] != term)
+        return violate("committed logs agree", n.id.value + " takes another entry for the committed " +
+                                                   std::to_string(i) + ": of term " + text(term) + ", not " +
+                                                   text(committed_[i - 1]));
+      continue;
+    }
+    // Entry 1 is committed when it is founded; all founders write the same.
+    if (i == 1) {
+      committed_.push_back(term);
+      continue;
+    }
+    if (keeper.role() != node_role::leader)
+      return violate("a leader commits first",
+                     n.id.value + " takes " + std::to_string(i) + " for committed before any leader did");
+    if (n.terms[commit.value - 1] != keeper.current_term())
+      return violate("only the own term commits by counting", n.id.value + " commits " + text(commit) +
+                                                                  " of an older term in term " +
+                                                                  text(keeper.current_term()) + " (figure 8)");
+    auto disks = disks_with({i}, term);
+    if (disks < nodes_.size() / 2 + 1)
+      return violate(
+          "a committed entry is on a majority of disks",
+          n.id.value + " commits " + std::to_string(i) + ", which is on " + std::to_string(disks) + " disks");
+    committed_.push_back(term);
+  }
+  n.commit = commit;
+}
+
+/// State machine safety: applied prefixes agree, and give the same state.
+void checker::after_machine(unsigned node, const replication& keeper, const state_machine& machine) {
+  auto& n = nodes_[node];
+  auto applied = machine.last_applied();
+  if (applied < n.applied)
+    return violate("applied never goes back", n.id.value + " goes back to " + text(applied));
+  if (applied == n.applied)
+    return;
+  if (applied > keeper.commit_index() || applied > committed())
+    return violate("only what is committed is applied", n.id.value + " applies " + text(applied));
+  if (applied > n.durable)
+    return violate("only what is durable is applied",
+                   n.id.value + " applies " + text(applied) + ", its disk holds " + text(n.durable));
+  for (auto i = n.applied.value + 1; i <= applied.value; ++i) {
+    auto answer = machine.answer(get_checksum{i});
+    auto* at = std::get_if<checksum_view>(&answer);
+    if (!at)
+      continue;
+    if (checksums_.size() < i)
+      checksums_.resize(i, 0);
+    if (checksums_[i - 1] == 0)
+      checksums_[i - 1] = at->checksum;
+    if (checksums_[i - 1] != at->checksum)
+      return violate("equal logs give equal state", n.id.value + " has another state at " + std::to_string(i));
+  }
+  n.applied = applied;
+}
+
+// -- what is said (rule 2) ----------------------------------------------------------------
+
+void checker::said_term(unsigned node, const replication& keeper, term_number term) {
+  auto& n = nodes_[node];
+  if (term > saved(n, keeper).current_term)
+    violate("a term is saved before it is said",
+            n.id.value + " says term " + text(term) + " with " + text(n.saved.current_term) + " on its disk");
+  n.said_term = std::max(n.said_term, term);
+}
+
+void checker::note_vote(witness& n, term_number term, const node_id& candidate) {
+  auto [vote, fresh] = n.votes.emplace(term, candidate);
+  if (!fresh && vote->second != candidate)
+    violate("one vote a term",
+            n.id.value + " votes for " + vote->second.value + " and for " + candidate.value + " in term " + text(term));
+}
+
+void checker::said(unsigned node, const replication& keeper, const request_vote& x) {
+  if (x.pre_vote)
+    return;
+  auto& n = nodes_[node];
+  said_term(node, keeper, x.term);
+  if (n.saved.current_term == x.term && n.saved.voted_for != n.id)
+    violate("a vote is saved before it is said", n.id.value + " campaigns before its own vote is saved");
+  note_vote(n, x.term, n.id);
+}
+
+void checker::said(unsigned node, const replication& keeper, const node_id& to, const request_vote_reply& x) {
+  auto& n = nodes_[node];
+  said_term(node, keeper, x.term);
+  if (x.pre_vote || !x.vote_granted)
+    return;
+  if (!n.formed)
+    violate("an unformed node does not vote", n.id.value + " votes for " + to.value);
+  if (n.saved.current_term == x.term && n.saved.voted_for != to)
+    violate("a vote is saved before it is said",
+            n.id.value + " votes for " + to.value + " in term " + text(x.term) + " before that is saved");
+  note_vote(n, x.term, to);
+}
+
+void checker::said(unsigned node, const replication& keeper, const append_entries_reply& x) {
+  auto& n = nodes_[node];
+  said_term(node, keeper, x.term);
+  if (x.success && x.answers_term == keeper.current_term() && x.match_index > keeper.durable_index())
+    violate(
+        "entries are durable before they are acknowledged",
+        n.id.value + " acknowledges " + text(x.match_index) + " with " + text(keeper.durable_index()) + " on its disk");
+}
+
+}  // namespace coordinator::simulation

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "actors/replication.hpp"
+#include "actors/state_machine.hpp"
+#include "persistence/raft_store.hpp"
+
+namespace coordinator::simulation {
+
+/// A promise of Raft, or of this system, that was broken.
+struct violation {
+  std::string invariant;  ///< A few words, the same for every violation of its kind.
+  std::string what;       ///< What happened, in full.
+};
+
+/// Watches every node between two steps and everything that is said between nodes, and knows what must never happen.
+/// It looks at what a node did, and looks again at its files after each start: what was said must be there.
+class checker {
+ public:
+  explicit checker(unsigned nodes) : nodes_(nodes) {}
+
+  /// The first violation; later ones may only follow from it.
+  const std::optional<violation>& found() const { return found_; }
+  void violate(const std::string& invariant, const std::string& what);
+
+  // -- one node's life
+  /// What raft.db holds as the node starts.
+  void on_start(unsigned node, const node_id& id, const raft_contents& contents, log_index last_applied);
+  void on_stop(unsigned node);
+  /// A transaction that the keeper asked for.
+  void on_write(unsigned node, const raft_write& write);
+
+  // -- after each step
+  void after_keeper(unsigned node, const replication& keeper);
+  void after_machine(unsigned node, const replication& keeper, const state_machine& machine);
+
+  // -- said to a peer, by the node's keeper as it is now
+  void said(unsigned node, const replication& keeper, const request_vote&);
+  void said(unsigned node, const replication& keeper, const node_id& to, const request_vote_reply&);
+  void said(unsigned node, const replication& keeper, const append_entries_reply&);
+  void said_term(unsigned node, const replication& keeper, term_number term);
+
+  /// Highest index that any leader took for committed.
+  log_index committed() const { return {committed_.size()}; }
+  std::size_t terms_led() const { return leaders_.size(); }
+
+ private:
+  struct witness {
+    node_id id;
+    bool up = false;
+    // What the node said or claimed, which no crash may undo.
+    term_number said_term;
+    std::map<term_number, node_id> votes;
+    log_index durable;  // Claimed durable, with the terms of `terms`.
+    bool formed = false;
+    // As it was after the last step.
+    term_number term;
+    std::optional<node_id> vote;
+    term_number led;
+    log_index commit;
+    log_index applied;
+    std::vector<term_number> terms;  // Of the log in memory; of index i at i - 1.
+    std::map<std::uint64_t, hard_state> writes;
+    hard_state saved;
+  };
+  struct entry_known {
+    std::uint64_t hash = 0;
+    term_number previous;
+  };
+
+  void check_term(witness& n, const replication& keeper);
+  void check_log(witness& n, const replication& keeper);
+  void check_leader(witness& n, const replication& keeper);
+  void check_commit(witness& n, const replication& keeper);
+  void note_vote(witness& n, term_number term, const node_id& candidate);
+  const hard_state& saved(witness& n, const replication& keeper);
+  std::size_t disks_with(log_index index, term_number term) const;
+
+  std::vector<witness> nodes_;
+  std::map<term_number, node_id> leaders_;
+  std::vector<term_number> committed_;
+  std::map<std::pair<log_index, term_number>, entry_known> entries_;
+  std::vector<std::uint64_t> checksums_;  // Of the applied state at index i at i - 1.
+  std::optional<violation> found_;
+};
+
+}  // namespace coordinator::simulation

@@ -1,0 +1,117 @@
+#include "tests/simulation/defects.hpp"
+
+#include <cstdio>
+#include <optional>
+
+#include "tests/simulation/runner.hpp"
+
+namespace coordinator::simulation {
+namespace {
+
+struct finding {
+  std::uint64_t seed = 0;
+  violation what;
+};
+
+std::optional<finding> search(const defect_row& row, std::uint64_t first, std::uint64_t last, unsigned jobs) {
+  std::optional<finding> found;
+  run_request request;
+  request.each.defects.add(row.what);
+  request.each.profile = row.profile;
+  request.first = first;
+  request.last = last;
+  request.jobs = jobs;
+  request.ended = [&](std::uint64_t seed, const history_result& result) {
+    if (!result.found)
+      return true;
+    found = finding{seed, *result.found};
+    return false;
+  };
+  play_all(request);
+  return found;
+}
+
+void print(const defect_row& row, std::uint64_t seed, const std::string& invariant) {
+  std::printf("| %-30s | %-10s | %5s | %s |\n", row.name, row.profile, seed != 0 ? std::to_string(seed).c_str() : "-",
+              invariant.c_str());
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+const std::vector<defect_row>& defect_rows() {
+  static const std::vector<defect_row> rows{
+      {defect::count_self_without_vote, "count_self_without_vote", "", 0, ""},
+      {defect::stale_tally_counts, "stale_tally_counts", "", 0, ""},
+      {defect::ignore_higher_term, "ignore_higher_term", "", 0, ""},
+      {defect::vote_before_saved, "vote_before_saved", "", 0, ""},
+      {defect::acknowledge_before_saved, "acknowledge_before_saved", "", 0, ""},
+      {defect::count_own_write_early, "count_own_write_early", "", 0, ""},
+      {defect::old_write_raises_durable, "old_write_raises_durable", "", 0, ""},
+      {defect::commit_older_term_by_counting, "commit_older_term_by_counting", "", 0, ""},
+      {defect::commit_on_unproven_ground, "commit_on_unproven_ground", "", 0, ""},
+      {defect::committed_overtakes_durable, "committed_overtakes_durable", "", 0, ""},
+      {defect::beats_without_progress, "beats_without_progress", "", 0, ""},
+      {defect::no_check_quorum, "no_check_quorum", "", 0, ""},
+      {defect::pre_vote_raises_term, "pre_vote_raises_term", "", 0, ""},
+      {defect::pre_vote_ignores_contact, "pre_vote_ignores_contact", "", 0, ""},
+      {defect::read_without_own_term_commit, "read_without_own_term_commit", "", 0, ""},
+      {defect::read_on_older_round, "read_on_older_round", "", 0, ""},
+      {defect::read_under_ended_leave, "read_under_ended_leave", "", 0, ""},
+      {defect::membership_before_own_commit, "membership_before_own_commit", "", 0, ""},
+      {defect::apply_reads_clock, "apply_reads_clock", "", 0, ""},
+      {defect::forget_sessions, "forget_sessions", "", 0, ""},
+      {defect::apply_below_lowest_unanswered, "apply_below_lowest_unanswered", "", 0, ""},
+      {defect::ignore_incarnation, "ignore_incarnation", "", 0, ""},
+      {defect::vote_unformed, "vote_unformed", "", 0, ""},
+      {defect::form_with_missing_founder, "form_with_missing_founder", "", 0, ""},
+      {defect::step_down_clears_vote, "step_down_clears_vote", "", 0, ""},
+      {defect::truncate_matching_suffix, "truncate_matching_suffix", "", 0, ""},
+      {defect::stale_attempt_accepted, "stale_attempt_accepted", "", 0, ""},
+  };
+  return rows;
+}
+
+const defect_row* find_defect(const std::string& name) {
+  for (auto& row : defect_rows())
+    if (name == row.name)
+      return &row;
+  return nullptr;
+}
+
+bool rules_are_switchable() {
+  defect_set probe;
+  probe.add(defect::vote_before_saved);
+  return probe.has(defect::vote_before_saved);
+}
+
+unsigned replay_defects(unsigned jobs) {
+  unsigned wrong = 0;
+  std::printf("| defect | profile | seed | invariant that breaks |\n| --- | --- | --- | --- |\n");
+  for (auto& row : defect_rows()) {
+    if (row.seed == 0) {
+      print(row, 0, "not found yet");
+      continue;
+    }
+    auto found = search(row, row.seed, row.seed, jobs);
+    auto as_recorded = found && found->what.invariant == row.invariant;
+    wrong += !as_recorded;
+    print(row, row.seed, as_recorded ? row.invariant : found ? "now: " + found->what.invariant : "not found any more");
+  }
+  return wrong;
+}
+
+unsigned search_defects(const std::string& name, std::uint64_t most, unsigned jobs) {
+  unsigned missing = 0;
+  std::printf("| defect | profile | seed | invariant that breaks |\n| --- | --- | --- | --- |\n");
+  for (auto& row : defect_rows()) {
+    if (!name.empty() && name != "all" && name != row.name)
+      continue;
+    auto found = search(row, 1, most, jobs);
+    missing += !found;
+    print(row, found ? found->seed : 0, found ? found->what.invariant + " (" + found->what.what + ")" : "not found");
+  }
+  return missing;
+}
+
+}  // namespace coordinator::simulation

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "actors/rules.hpp"
+
+namespace coordinator::simulation {
+
+/// A rule taken out, and the history that shows what it prevents.
+struct defect_row {
+  defect what;
+  const char* name;
+  const char* profile;    ///< Where it shows soonest.
+  std::uint64_t seed;     ///< 0: none is known.
+  const char* invariant;  ///< What breaks.
+};
+
+const std::vector<defect_row>& defect_rows();
+/// Null for an unknown name.
+const defect_row* find_defect(const std::string& name);
+
+/// Whether rules can be switched off in this program.
+bool rules_are_switchable();
+
+/// Replays every row's seed and prints the table. Returns how many did not break what they should.
+unsigned replay_defects(unsigned nodes);
+/// Looks for the first seed up to `most` that breaks something, for one defect or for all; prints the table.
+unsigned search_defects(const std::string& name, std::uint64_t most, unsigned jobs);
+
+}  // namespace coordinator::simulation

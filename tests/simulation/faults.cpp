@@ -1,0 +1,339 @@
+#include "tests/simulation/faults.hpp"
+
+#include <algorithm>
+
+namespace coordinator::simulation {
+namespace {
+
+std::vector<profile> make_profiles() {
+  weather fair;
+  weather rough{100, 20'000, 30, 30, 5, false};
+  weather quick{50, 400, 0, 0, 0, true};
+  std::vector<profile> all;
+  auto add = [&](profile x) { all.push_back(std::move(x)); };
+  add({.name = "calm", .what = "no faults at all", .sky = fair, .stall_ms = 500, .tasks = true});
+  add({.name = "messages", .what = "loss, delay, duplicates, reordering", .sky = rough, .stall_ms = 300});
+  add({.name = "partitions", .what = "cuts of every shape", .sky = fair, .partition_ms = 1200, .stall_ms = 400});
+  add({.name = "crashes",
+       .what = "processes and machines die and return",
+       .sky = fair,
+       .crash_ms = 1500,
+       .ambush_ms = 900,
+       .massacre_ms = 6000,
+       .stall_ms = 400,
+       .slow_disk_ms = 2500});
+  add({.name = "disks",
+       .what = "slow, failing and full disks",
+       .sky = fair,
+       .crash_ms = 5000,
+       .slow_disk_ms = 1200,
+       .disk_fault_ms = 2500,
+       .full_disk_ms = 5000});
+  add({.name = "pauses",
+       .what = "nodes and actors stand still",
+       .sky = fair,
+       .partition_ms = 4000,
+       .pause_ms = 1200,
+       .stall_ms = 100,
+       .drift_permille = 20});
+  add({.name = "clocks",
+       .what = "clocks that drift and jump, leadership handed over",
+       .sky = fair,
+       .partition_ms = 3000,
+       .clock_jump_ms = 700,
+       .drift_permille = 80,
+       .transfer_ms = 900,
+       .tasks = true});
+  add({.name = "leaders",
+       .what = "leaders that die or are cut off as soon as they lead (figure 8)",
+       .sky = quick,
+       .partition_ms = 500,
+       .crash_ms = 3000,
+       .ambush_ms = 350,
+       .stall_ms = 200,
+       .slow_disk_ms = 1500});
+  add({.name = "founding",
+       .what = "faults from the first moment on",
+       .sky = rough,
+       .partition_ms = 1500,
+       .crash_ms = 700,
+       .stall_ms = 300,
+       .slow_disk_ms = 2000,
+       .late_founders = true});
+  add({.name = "tasks",
+       .what = "tasks and workers through crashes and cuts",
+       .sky = rough,
+       .partition_ms = 3000,
+       .crash_ms = 4000,
+       .stall_ms = 400,
+       .transfer_ms = 3000,
+       .tasks = true});
+  add({.name = "chaos",
+       .what = "all of it",
+       .sky = rough,
+       .partition_ms = 2000,
+       .crash_ms = 2500,
+       .ambush_ms = 2000,
+       .massacre_ms = 9000,
+       .pause_ms = 3000,
+       .stall_ms = 200,
+       .slow_disk_ms = 2500,
+       .disk_fault_ms = 6000,
+       .full_disk_ms = 9000,
+       .clock_jump_ms = 3000,
+       .drift_permille = 30,
+       .transfer_ms = 3000,
+       .tasks = true});
+  return all;
+}
+
+}  // namespace
+
+const std::vector<profile>& profiles() {
+  static const auto all = make_profiles();
+  return all;
+}
+
+const profile* find_profile(const std::string& name) {
+  for (auto& x : profiles())
+    if (x.name == name)
+      return &x;
+  return nullptr;
+}
+
+faults::faults(const profile& what, cluster& nodes, machine_room& room, chance& random)
+    : what_(what), nodes_(nodes), room_(room), random_(random) {
+  nodes_.on_ambush = [this](unsigned node) { doomed_[room_.steps() + 1 + random_.below(30)] = node; };
+}
+
+void faults::start() {
+  nodes_.set_drift(what_.drift_permille);
+  nodes_.sky = what_.sky;
+  for (unsigned i = 0; i < nodes_.size(); ++i)
+    if (what_.late_founders)
+      room_.after(microseconds{random_.below(2'000'000)}, [this, i] { nodes_.start(i); });
+    else
+      nodes_.start(i);
+  // Most histories are about clusters that exist.
+  room_.after(microseconds{what_.late_founders ? 0 : 1'500'000}, [this] {
+    every(what_.partition_ms, "partitions", &faults::partition);
+    every(what_.crash_ms, "crashes", &faults::crash_one);
+    every(what_.ambush_ms, "ambushes", &faults::ambush_one);
+    every(what_.massacre_ms, "crashes of many", &faults::massacre);
+    every(what_.pause_ms, "pauses", &faults::pause_one);
+    every(what_.stall_ms, "stalled actors", &faults::stall_one);
+    every(what_.slow_disk_ms, "slow disks", &faults::slow_disk);
+    every(what_.disk_fault_ms, "failing disks", &faults::disk_fault);
+    every(what_.full_disk_ms, "full disks", &faults::full_disk);
+    every(what_.clock_jump_ms, "clock jumps", &faults::jump_clock);
+    every(what_.transfer_ms, "transfers", &faults::transfer);
+  });
+}
+
+void faults::every(unsigned mean_ms, const std::string& name, void (faults::*what)()) {
+  if (mean_ms == 0)
+    return;
+  room_.after(microseconds{random_.below(std::uint64_t{2000} * mean_ms)}, [this, mean_ms, name, what] {
+    if (over_)
+      return;
+    ++counts_[name];
+    (this->*what)();
+    every(mean_ms, name, what);
+  });
+}
+
+void faults::end() {
+  over_ = true;
+  doomed_.clear();
+  nodes_.sky = {};
+  nodes_.unblock_all();
+  room_.release_all();
+  mend();
+  // What failed a moment ago may not have been noticed yet.
+  for (auto later : {100'000, 300'000, 600'000})
+    room_.after(microseconds{later}, [this] { mend(); });
+}
+
+void faults::mend() {
+  for (unsigned i = 0; i < nodes_.size(); ++i) {
+    nodes_.lay_ambush(i, ambush::none);
+    nodes_.disk(i).set_full(false);
+    nodes_.disk(i).fail_write(0);
+    nodes_.disk(i).fail_sync(0);
+    nodes_.slow_disk(i, {}, {});
+    if (nodes_.ill(i))
+      nodes_.stop(i, false);
+    if (!nodes_.up(i)) {
+      nodes_.disk(i).restart();
+      nodes_.start(i);
+    }
+  }
+}
+
+void faults::before_step() {
+  while (!doomed_.empty() && doomed_.begin()->first <= room_.steps()) {
+    auto node = doomed_.begin()->second;
+    doomed_.erase(doomed_.begin());
+    ++counts_["ambushes sprung"];
+    crash(node, random_.below(100) < what_.power_percent);
+    revive_later(node);
+  }
+}
+
+unsigned faults::some_node() {
+  return static_cast<unsigned>(random_.below(nodes_.size()));
+}
+
+unsigned faults::victim() {
+  auto leader = nodes_.leader();
+  return leader < nodes_.size() && random_.one_in(2) ? leader : some_node();
+}
+
+void faults::crash(unsigned node, bool power) {
+  nodes_.stop(node, power);
+}
+
+void faults::revive_later(unsigned node) {
+  auto longest = random_.one_in(3) ? 3'000'000 : 400'000;
+  room_.after(microseconds{random_.below(longest)}, [this, node] { revive(node); });
+}
+
+void faults::revive(unsigned node) {
+  if (!nodes_.start(node))
+    room_.after(microseconds{500'000}, [this, node] { revive(node); });
+}
+
+void faults::cut(unsigned from, unsigned to) {
+  if (from == to)
+    return;
+  nodes_.block(from, to, true);
+}
+
+void faults::partition() {
+  auto n = nodes_.size();
+  nodes_.unblock_all();
+  auto pivot = victim();
+  auto both = [this](unsigned a, unsigned b) {
+    cut(a, b);
+    cut(b, a);
+  };
+  switch (random_.below(7)) {
+    case 0:  // One alone.
+      for (unsigned i = 0; i < n; ++i)
+        both(pivot, i);
+      break;
+    case 1:  // Two parts.
+      for (unsigned i = 0; i < n; ++i)
+        for (unsigned j = i + 1; j < n; ++j)
+          if (((i + pivot) % n < n / 2) != ((j + pivot) % n < n / 2))
+            both(i, j);
+      break;
+    case 2:  // Only one way: it speaks and hears nothing, or the other way round.
+      for (unsigned i = 0; i < n; ++i)
+        random_.one_in(2) ? cut(pivot, i) : cut(i, pivot);
+      break;
+    case 3:  // Quorum loss: all see one node only.
+      for (unsigned i = 0; i < n; ++i)
+        for (unsigned j = i + 1; j < n; ++j)
+          if (i != pivot && j != pivot)
+            both(i, j);
+      break;
+    case 4:  // Constrained: the leader is cut off from all but one, who sees everybody.
+      for (unsigned i = 0; i < n; ++i)
+        if (i != (pivot + 1) % n)
+          both(pivot, i);
+      break;
+    case 5:  // Chained: each sees its neighbours only.
+      for (unsigned i = 0; i < n; ++i)
+        for (unsigned j = i + 2; j < n; ++j)
+          both(i, j);
+      break;
+    default:  // Anything.
+      for (unsigned i = 0; i < n; ++i)
+        for (unsigned j = 0; j < n; ++j)
+          if (random_.one_in(3))
+            cut(i, j);
+  }
+  room_.after(microseconds{random_.between(50'000, random_.one_in(3) ? 5'000'000 : 1'200'000)}, [this] {
+    if (!over_)
+      nodes_.unblock_all();
+  });
+}
+
+void faults::crash_one() {
+  auto node = victim();
+  crash(node, random_.below(100) < what_.power_percent);
+  revive_later(node);
+}
+
+void faults::ambush_one() {
+  nodes_.lay_ambush(some_node(), static_cast<ambush>(random_.between(1, 3)));
+}
+
+void faults::massacre() {
+  auto count = random_.one_in(2) ? nodes_.size() : nodes_.quorum();
+  auto first = some_node();
+  auto power = random_.below(100) < what_.power_percent;
+  for (unsigned i = 0; i < count; ++i) {
+    crash((first + i) % nodes_.size(), power);
+    revive_later((first + i) % nodes_.size());
+  }
+}
+
+void faults::pause_one() {
+  nodes_.pause(victim(), microseconds{random_.between(100'000, 2'000'000)});
+}
+
+void faults::stall_one() {
+  room_.hold({victim(), static_cast<unsigned>(random_.below(roles))},
+             room_.now() + microseconds{random_.between(100, random_.one_in(4) ? 300'000 : 20'000)});
+}
+
+void faults::slow_disk() {
+  nodes_.slow_disk(victim(), microseconds{random_.one_in(6) ? 3'000'000 : 80'000},
+                   microseconds{random_.between(200'000, 3'000'000)});
+}
+
+void faults::disk_fault() {
+  auto node = victim();
+  if (random_.one_in(2))
+    nodes_.disk(node).fail_write(1 + random_.below(20));
+  else
+    nodes_.disk(node).fail_sync(1 + random_.below(10));
+  // Somebody restarts a node that says that it is ill.
+  room_.after(microseconds{random_.between(100'000, 3'000'000)}, [this, node] {
+    if (over_ || !nodes_.ill(node))
+      return;
+    nodes_.stop(node, random_.one_in(3));
+    revive(node);
+  });
+}
+
+void faults::full_disk() {
+  auto node = victim();
+  nodes_.disk(node).set_full(true);
+  room_.after(microseconds{random_.between(100'000, 2'000'000)}, [this, node] {
+    nodes_.disk(node).set_full(false);
+    if (over_ || !nodes_.ill(node))
+      return;
+    nodes_.stop(node, false);
+    revive(node);
+  });
+}
+
+void faults::jump_clock() {
+  auto ms = static_cast<std::int64_t>(random_.below(random_.one_in(3) ? 7'200'000 : 2'000));
+  nodes_.jump_clock(some_node(), random_.one_in(2) ? ms : -ms);
+}
+
+void faults::transfer() {
+  auto leader = nodes_.leader();
+  if (leader == nodes_.size())
+    return;
+  node_id to;
+  if (random_.one_in(2))
+    to = {nodes_.name(some_node())};
+  nodes_.port(random_.one_in(2) && nodes_.up(0) ? 0 : leader).transfer(to, milliseconds{1000}, [](transfer_result) {});
+}
+
+}  // namespace coordinator::simulation

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/simulation/clients.hpp"
+#include "tests/simulation/cluster.hpp"
+
+namespace coordinator::simulation {
+
+/// Which faults a history has, and how often: mean times between two of a kind in milliseconds, 0 for never.
+struct profile {
+  std::string name;
+  std::string what;  ///< One line for people.
+  weather sky;
+  unsigned partition_ms = 0;
+  unsigned crash_ms = 0;
+  unsigned power_percent = 70;  ///< Of the crashes, those that lose what was not synced.
+  unsigned ambush_ms = 0;       ///< Crashes just after something was said.
+  unsigned massacre_ms = 0;     ///< A majority, or all, crash at once.
+  unsigned pause_ms = 0;
+  unsigned stall_ms = 0;  ///< One actor alone is held back for some milliseconds.
+  unsigned slow_disk_ms = 0;
+  unsigned disk_fault_ms = 0;
+  unsigned full_disk_ms = 0;
+  unsigned clock_jump_ms = 0;
+  unsigned drift_permille = 0;
+  unsigned transfer_ms = 0;
+  bool tasks = false;
+  bool late_founders = false;  ///< Nodes start one by one, and faults from the first moment on.
+};
+
+const std::vector<profile>& profiles();
+/// Null for an unknown name.
+const profile* find_profile(const std::string& name);
+
+/// Plays one profile's faults.
+class faults {
+ public:
+  faults(const profile& what, cluster& nodes, machine_room& room, chance& random);
+
+  void start();
+  /// Ends all faults and mends what they broke: the network is fine, and every node runs and can write.
+  void end();
+  /// To be called before each step: crashes between two steps of a node come from here.
+  void before_step();
+  /// Restarts what is down or ill.
+  void mend();
+
+  const std::map<std::string, std::uint64_t>& counts() const { return counts_; }
+
+ private:
+  void every(unsigned mean_ms, const std::string& name, void (faults::*what)());
+  unsigned some_node();
+  unsigned victim();
+  void crash(unsigned node, bool power);
+  void revive_later(unsigned node);
+  void revive(unsigned node);
+  void cut(unsigned from, unsigned to);
+  void partition();
+  void crash_one();
+  void ambush_one();
+  void massacre();
+  void pause_one();
+  void stall_one();
+  void slow_disk();
+  void disk_fault();
+  void full_disk();
+  void jump_clock();
+  void transfer();
+
+  const profile& what_;
+  cluster& nodes_;
+  machine_room& room_;
+  chance& random_;
+  bool over_ = false;
+  std::map<std::uint64_t, unsigned> doomed_;  // By step: who crashes then.
+  std::map<std::string, std::uint64_t> counts_;
+};
+
+}  // namespace coordinator::simulation
