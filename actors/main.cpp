@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "actors/options.hpp"
-#include "actors/program.hpp"
+#include "http/program.hpp"
 
 namespace {
 

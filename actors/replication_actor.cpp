@@ -1,5 +1,7 @@
 #include "actors/replication_actor.hpp"
 
+#include <spdlog/spdlog.h>
+
 #include <cstdio>
 
 #include "persistence/codec.hpp"
@@ -75,6 +77,16 @@ void tell_cluster(self_pointer self) {
   self->send(state.wiring->links, cluster_known{state.founded->cluster_id, state.core->log().members()});
 }
 
+void log_role(self_pointer self, const role_changed& role) {
+  auto& logged = self->state.logged_role;
+  // Campaigns come and go; who leads is news.
+  if (role.leader.empty() || (role.leader == logged.leader && role.term == logged.term))
+    return;
+  logged = role;
+  spdlog::info("{} leads in term {}{}", role.leader.value, role.term.value,
+               role.leader == self->state.self_sender.id ? ": this node" : "");
+}
+
 /// Does what the core said, in its order: save, send, apply.
 void run(self_pointer self, replication_actions actions) {
   auto& state = self->state;
@@ -87,6 +99,7 @@ void run(self_pointer self, replication_actions actions) {
     std::visit(deliver{self, message.to}, message.what);
   // The role goes first: what follows is meant for one who knows it.
   if (actions.role) {
+    log_role(self, *actions.role);
     self->send(wiring.election, *actions.role);
     self->send(wiring.heartbeat, *actions.role);
     self->send(wiring.gateway, *actions.role);
@@ -134,6 +147,8 @@ void run(self_pointer self, formation_actions actions) {
   }
   if (actions.found) {
     state.founded = *actions.found;
+    spdlog::info("member of cluster {} with {} founders", state.founded->cluster_id,
+                 state.founded->founders.members.size());
     state.founding.reset();
     run(self, state.core->found(*state.founded, {}, now(self)));
     for (auto& [id, peer] : state.peers)
@@ -156,7 +171,7 @@ void on_formation_status(self_pointer self, const formation_status& status) {
 void on_written(self_pointer self, const log_written& done) {
   auto& state = self->state;
   if (!done.error.empty())
-    std::fprintf(stderr, "raft.db cannot be written: %s\n", done.error.c_str());
+    spdlog::error("raft.db cannot be written: {}; this node neither leads nor acknowledges any more", done.error);
   run(self, state.core->on_written(done.number, done.error, now(self)));
   if (state.founding && state.formation_write != 0 && state.core->durable_write() >= state.formation_write) {
     state.formation_write = 0;
@@ -253,7 +268,7 @@ void on_get_log(self_pointer self, get_log ask) {
 void on_loaded(self_pointer self, log_loaded& loaded) {
   auto& state = self->state;
   if (!loaded.error.empty()) {
-    std::fprintf(stderr, "raft.db cannot be read: %s\n", loaded.error.c_str());
+    spdlog::error("raft.db cannot be read: {}", loaded.error);
     run(self, state.core->on_disk_failed(loaded.error, now(self)));
   }
   if ((loaded.request & people_read) == 0) {

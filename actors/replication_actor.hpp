@@ -41,6 +41,7 @@ struct replication_state {
   std::uint64_t formation_write = 0;
   unsigned ticks = 0;
   log_index announced_members;
+  role_changed logged_role;
 
   std::uint64_t last_injected = 0;
   std::map<std::uint64_t, injected_vote> votes;

@@ -142,9 +142,9 @@ exit_status print_verdicts(session& s, const std::vector<json>& tasks) {
     s.out << to_text(report, 2) << "\n";
     return status;
   }
-  s.out << tasks.size() << " tasks: " << counts["passed"] << " passed, " << counts["failed"] << " failed, "
-        << counts["error"] << " errors, " << counts["timeout"] << " timed out, " << counts["cancelled"]
-        << " cancelled\n";
+  s.out << tasks.size() << (tasks.size() == 1 ? " task: " : " tasks: ") << counts["passed"] << " passed, "
+        << counts["failed"] << " failed, " << counts["error"] << " errors, " << counts["timeout"] << " timed out, "
+        << counts["cancelled"] << " cancelled\n";
   return status;
 }
 

@@ -3,6 +3,7 @@
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
 #include "http/ctl/commands.hpp"
@@ -129,12 +130,13 @@ void print_task(session& s, const json& task) {
         << text_at(result, "output");
 }
 
+/// A task that goes on from one status to the next between two of the questions is seen twice, or not at all.
 std::size_t count_unfinished(session& s, const std::string& run_id) {
-  std::size_t count = 0;
+  std::set<std::string> ids;
   for (auto status : unfinished)
     for_each(s, "/api/tasks?run_id=" + encode_component(run_id) + "&status=" + status, "tasks", 0,
-             [&](json&) { ++count; });
-  return count;
+             [&](json& task) { ids.insert(text_at(task, "task_id")); });
+  return ids.size();
 }
 
 std::vector<json> wait_for_ids(session& s, const wait_options& options) {
@@ -291,7 +293,7 @@ exit_status wait_for_tasks(session& s, const wait_options& options) {
       throw ctl_error(exit_status::unavailable, "not in time: the tasks did not end within the time-out");
     if (options.until_percent < 100)
       return exit_status::ok;
-    // A task may have slipped from one status to another between two of the questions above, so that neither saw it.
+    // A task may have slipped through the questions above.
     std::vector<json> all;
     for (auto& run : options.run_ids)
       for (auto& task : tasks_of_run(s, run))

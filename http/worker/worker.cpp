@@ -140,13 +140,19 @@ void worker::claim_loop() {
     }
     if (register_with(*claims_))
       break;
-    pause(milliseconds{1000});
+    pause_claims();
   }
   while (claim_once()) {
   }
   std::lock_guard lock{mutex_};
   claim_loop_ended_ = true;
   changed_.notify_all();
+}
+
+/// Before the next try; a drain need not wait for it.
+void worker::pause_claims() {
+  std::unique_lock lock{mutex_};
+  changed_.wait_for(lock, milliseconds{1000}, [this] { return draining_; });
 }
 
 /// False when there is nothing more to claim.
@@ -171,11 +177,11 @@ bool worker::claim_once() {
     take_in(reply.body);
   } else if (reply.status == 404) {
     if (!register_with(*claims_))
-      pause(milliseconds{1000});
+      pause_claims();
   } else {
     // 409: drained by an operator, or counted as offline until the next heartbeat.
     spdlog::log(reply.status == 409 ? spdlog::level::debug : spdlog::level::warn, "no claim: {}", problem_of(reply));
-    pause(milliseconds{1000});
+    pause_claims();
   }
   return true;
 }

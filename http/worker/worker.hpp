@@ -83,6 +83,7 @@ class worker {
 
   void claim_loop();
   bool claim_once();
+  void pause_claims();
   void take_in(const std::string& body);
 
   void heartbeat_loop();

@@ -15,7 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "actors/options.hpp"
-#include "actors/program.hpp"
+#include "http/program.hpp"
 #include "tests/cluster/host_node.hpp"
 
 namespace coordinator {

@@ -1,4 +1,4 @@
-#include "actors/program.hpp"
+#include "http/program.hpp"
 
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
