@@ -159,7 +159,7 @@ demo_cleanup() {
   end_processes 5 "${workers[@]}"
   end_processes 10 "${others[@]}"
   wait 2>/dev/null || true
-  if [ "$status" -eq 0 ]; then
+  if [ "$status" -eq 0 ] || [ "$status" -gt 128 ]; then
     rm -rf "$state"
   else
     tail -n 15 "$state"/*.log >&2 || true
@@ -268,7 +268,7 @@ demo() {
   for ((i = 1; i <= worker_count; i++)); do start_worker "$i"; done
   wait_until 30 "$worker_count registered workers" workers_are_there
   # Its report comes on stdout when it is ended.
-  "$bin/coordctl" --coordinator "$(urls)" -o json probe >"$state/probe.json" 2>"$state/probe.log" &
+  setpriv --pdeathsig TERM "$bin/coordctl" --coordinator "$(urls)" -o json probe >"$state/probe.json" 2>"$state/probe.log" &
   pid_of[probe]=$!
 
   local old new share
