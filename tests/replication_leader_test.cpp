@@ -209,6 +209,24 @@ TEST_CASE("replication: match_index never falls, and answers to another term are
   CHECK_EQ(keeper->view(1, keeper.now()).members[1].match_index, log_index{3});
 }
 
+TEST_CASE("replication: what a peer had in an earlier leadership is not known in the next") {
+  auto keeper = leader({.members = 5});
+  for (int i = 0; i < 6; ++i)
+    keeper.propose({"x"});
+  keeper.acknowledge('b', 9);
+  REQUIRE_EQ(keeper.commit(), 3);
+  // Another leader replaces these entries, here and with b.
+  keeper.append('c', 3, 3, 2, {3});
+  keeper.advance(milliseconds{400});
+  keeper.become_leader();
+  REQUIRE_EQ(keeper.log_terms(), terms{1, 1, 2, 3, 4});
+  CHECK_EQ(keeper->view(1, keeper.now()).members[1].match_index, log_index{0});
+  keeper.acknowledge('c', 5);
+  CHECK_EQ(keeper.commit(), 3);
+  keeper.acknowledge('d', 5);
+  CHECK_EQ(keeper.commit(), 5);
+}
+
 TEST_CASE("replication: a learner gets the log and counts in no majority") {
   scripted_keeper keeper{{.log = {1}}};
   auto members = members_of(4);
