@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <caf/scheduled_actor.hpp>
+
 #include "tests/support/local_node.hpp"
 
 using namespace coordinator;
@@ -32,6 +34,17 @@ TEST_CASE("gateway actor: what many threads ask while it is busy goes to the kee
   CHECK(node.keeper->proposals.size() == 1);
   for (auto& slot : slots)
     CHECK(applied(slot));
+}
+
+TEST_CASE("gateway actor: a queue that is not empty wakes nobody a second time") {
+  local_node node;
+  node.lead();
+  for (int i = 0; i < 10; ++i)
+    node.write(local_node::put("k", "v"));
+  auto& mailbox = dynamic_cast<caf::scheduled_actor&>(*caf::actor_cast<caf::abstract_actor*>(node.gateway)).mailbox();
+  mailbox.fetch_more();
+  CHECK(mailbox.size() == 1);
+  node.run();
 }
 
 TEST_CASE("gateway actor: requests that came before a leader was known are answered when one is") {
@@ -152,6 +165,26 @@ TEST_CASE("gateway actor: one task wakes one of those that wait, and it gets the
   CHECK(node.keeper->logged<claim_tasks>().size() == 3);
   CHECK(applied(claims[1]));
   CHECK(applied(claims[2]));
+}
+
+TEST_CASE("gateway actor: work promised to one claim wakes no other, whatever happens meanwhile") {
+  local_node node;
+  node.lead();
+  node.commit(open_session{{"n2"}, {12}, 5});
+  const auto other = node.keeper->log.back().index.value;
+  node.commit(local_node::worker("w1"), other, 1);
+  node.commit(local_node::worker("w2"), other, 2);
+  node.claim("w1", milliseconds{60000});
+  node.claim("w2", milliseconds{60000});
+  node.run();
+  node.keeper->proposals.clear();
+  node.keeper->deaf = true;
+  node.commit(local_node::tasks(1), other, 3);
+  node.commit(local_node::worker("w3"), other, 4);
+  std::size_t claims = 0;
+  for (auto& message : node.keeper->proposals)
+    claims += message.commands.size();
+  CHECK(claims == 1);
 }
 
 TEST_CASE("gateway actor: work promised to a claim that failed is given to the next one") {
