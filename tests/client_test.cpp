@@ -136,7 +136,7 @@ TEST_CASE("client: reads, and writes that are idempotent by nature, carry no key
 TEST_CASE("client: a node that said Retry-After is not asked again before") {
   fake_coordinator node;
   node.set_hook([](auto&, auto& response) { return busy(response, "20"); });
-  client c{{at(node)}, patient_for(milliseconds{2000})};
+  client c{{at(node)}, patient_for(milliseconds{10'000})};
   CHECK(c.send(put("k", "v")).status == 503);
   CHECK(node.requests("PUT", "/api/kv/k").size() == 1);
 }
@@ -153,7 +153,7 @@ TEST_CASE("client: after Retry-After it does ask again") {
 TEST_CASE("client: a queue limit is the whole cluster's, so no other node is asked before Retry-After") {
   fake_coordinator first, second;
   first.set_hook([](auto&, auto& response) { return busy(response, "20", 429); });
-  client c{{at(first), at(second)}, patient_for(milliseconds{2000})};
+  client c{{at(first), at(second)}, patient_for(milliseconds{10'000})};
   CHECK(c.send(put("k", "v")).status == 429);
   CHECK(second.requests("PUT", "/api/kv/k").empty());
 }

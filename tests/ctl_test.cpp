@@ -23,10 +23,11 @@ namespace {
 
 /// A command's surroundings, with what it wrote.
 struct desk {
-  explicit desk(const fake_coordinator& node) : cluster({{"127.0.0.1", node.port()}}, options()) {}
-  static client_options options() {
+  explicit desk(const fake_coordinator& node, std::chrono::milliseconds patience = std::chrono::seconds{15})
+      : cluster({{"127.0.0.1", node.port()}}, options(patience)) {}
+  static client_options options(std::chrono::milliseconds patience) {
     client_options o;
-    o.give_up_after = std::chrono::milliseconds{300};
+    o.give_up_after = patience;
     return o;
   }
   session json_session() { return {cluster, out, err, true, false}; }
@@ -192,7 +193,8 @@ TEST_CASE("coordctl: each kind of answer has its exit status and says in one lin
     CHECK(std::string{e.what()} == "timeout_ms: must be positive (invalid)");
   }
   node.stop();
-  CHECK(status_of([&] { return list_tasks(d.s, {}); }) == exit_status::unavailable);
+  desk impatient{node, std::chrono::milliseconds{100}};
+  CHECK(status_of([&] { return list_tasks(impatient.s, {}); }) == exit_status::unavailable);
 }
 
 TEST_CASE("coordctl kv: any bytes come back as they were put, under any key") {

@@ -156,11 +156,26 @@ TEST_CASE("child: death by a signal is an error, with the exit code a shell woul
   CHECK(outcome_of(result) == std::string{"error"});
 }
 
-TEST_CASE("child: is killed when its time is up, also if it ignores SIGTERM, and its whole group with it") {
-  auto command = shell("trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000");
+TEST_CASE("child: is killed when its time is up") {
+  auto command = shell("sleep 1000");
   command.timeout = milliseconds{100};
   auto result = run(command);
   CHECK(result.end == child_end::timed_out);
+  CHECK(outcome_of(result) == std::string{"timeout"});
+}
+
+TEST_CASE("child: is killed also if it ignores SIGTERM, and its whole group with it") {
+  temporary_directory directory;
+  auto ready = directory / "ready";
+  stop_event stop;
+  std::thread asker{[&] {
+    eventually([&] { return std::filesystem::exists(ready); });
+    stop.request();
+  }};
+  auto result =
+      run_child(shell("trap '' TERM; sleep 1000 & echo $!; touch " + ready + "; wait; sleep 1000"), stop, nullptr);
+  asker.join();
+  CHECK(result.end == child_end::stopped);
   CHECK(result.exit_code == 128 + SIGKILL);
   CHECK_FALSE(is_alive(std::stoi(result.output)));
 }
