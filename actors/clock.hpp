@@ -7,7 +7,8 @@
 namespace coordinator {
 
 /// A node's clocks, given from outside so that a simulation can run them at any speed. Time-outs and leases use
-/// `steady`, which never goes back; `wall_ms` may jump, and only the keeper reads it (leader_clock).
+/// `steady`, which never goes back; `wall_ms` may jump: the keeper reads it for its leader_clock, and the fleet for the
+/// time of a heartbeat that people see.
 struct node_clock {
   std::function<std::chrono::milliseconds()> steady;
   std::function<std::int64_t()> wall_ms;  ///< Milliseconds since the Unix epoch.

@@ -138,7 +138,7 @@ class node::implementation {
     auto idle = std::make_shared<std::promise<void>>();
     actors_.intake->leave([idle] { idle->set_value(); });
     if (idle->get_future().wait_for(step_patience) != std::future_status::ready)
-      spdlog::warn("requests in flight did not end; they get no answer");
+      spdlog::warn("requests in flight did not end in time: they are answered as unknown");
     slot<std::string> flushed;
     caf::anon_send(actors_.machine, flush_state{[done = flushed.completion()](log_index, term_number,
                                                                               std::string error) { done(error); }});
@@ -157,7 +157,7 @@ class node::implementation {
   static node_stores open(data_directory& directory, const node_options& options, const node_environment& environment,
                           std::uint64_t new_incarnation) {
     try {
-      return open_stores(directory, options.id, environment.vfs, new_incarnation);
+      return open_stores(directory, options.id, environment.vfs, new_incarnation, environment.defects);
     } catch (const refused_error& e) {
       throw node_error(e.what());
     } catch (const database_error& e) {

@@ -18,18 +18,18 @@
 namespace coordinator {
 namespace {
 
-std::unique_ptr<state_store> open_state(data_directory& directory, const std::string& path, const node_id& id,
-                                        incarnation_id incarnation, const std::string& vfs) {
+void open_state(data_directory& directory, const node_id& id, const std::string& vfs, const defect_set& defects,
+                node_stores& stores) {
   try {
-    auto store = state_store::open(path, id, incarnation, {vfs});
-    // Reads and checks every row; those of a sound file are read again when the state machine is built.
-    store->load([](const row_view&) {});
-    return store;
+    stores.state = state_store::open(stores.state_path, id, stores.incarnation, {vfs});
+    stores.machine = load_state_machine(*stores.state, defects);
+    return;
   } catch (const damaged_error& e) {
     spdlog::error("{}; setting it aside and building it anew from the log", e.what());
   }
+  stores.state.reset();
   directory.set_aside("state.db");
-  return state_store::open(path, id, incarnation, {vfs});
+  stores.state = state_store::open(stores.state_path, id, stores.incarnation, {vfs});
 }
 
 }  // namespace
@@ -42,7 +42,7 @@ std::vector<std::pair<const char*, caf::strong_actor_ptr>> node_actors::all() co
 }
 
 node_stores open_stores(data_directory& directory, const node_id& id, const std::string& vfs,
-                        std::uint64_t new_incarnation) {
+                        std::uint64_t new_incarnation, const defect_set& defects) {
   node_stores stores;
   stores.state_path = directory.state_path();
   if (directory.condition() == directory_condition::lost_disk) {
@@ -60,12 +60,13 @@ node_stores open_stores(data_directory& directory, const node_id& id, const std:
     return stores;
   }
   stores.incarnation = stores.raft->contents().incarnation;
-  stores.state = open_state(directory, stores.state_path, id, stores.incarnation, vfs);
+  open_state(directory, id, vfs, defects, stores);
   if (stores.state->meta().last_applied > stores.raft->last_index()) {
     stores.lost_disk = directory.raft_path() + " ends at entry " + std::to_string(stores.raft->last_index().value) +
                        ", before what " + stores.state_path + " has applied: it is an older copy";
     stores.raft.reset();
     stores.state.reset();
+    stores.machine.reset();
   }
   return stores;
 }
@@ -90,8 +91,10 @@ node_actors spawn_node_actors(caf::actor_system& system, const node_settings& se
   keeper.clock = settings.clock;
   keeper.seed = seeds();
   keeper.lost_disk = stores.lost_disk;
-  auto machine = stores.state ? load_state_machine(*stores.state, settings.defects)
-                              : std::make_unique<state_machine>(settings.defects);
+  auto machine = std::move(stores.machine);
+  if (!machine)
+    machine = stores.state ? load_state_machine(*stores.state, settings.defects)
+                           : std::make_unique<state_machine>(settings.defects);
   actors.keeper = system.spawn(replication_behavior, std::move(keeper));
 
   if (settings.detached_writers) {

@@ -13,6 +13,7 @@
 #include "actors/gateway_intake.hpp"
 #include "actors/node.hpp"
 #include "actors/rules.hpp"
+#include "actors/state_machine.hpp"
 #include "persistence/raft_store.hpp"
 #include "persistence/state_store.hpp"
 
@@ -22,6 +23,7 @@ namespace coordinator {
 struct node_stores {
   std::unique_ptr<raft_store> raft;
   std::unique_ptr<state_store> state;
+  std::unique_ptr<state_machine> machine;  ///< What `state` holds; null: not read yet.
   incarnation_id incarnation;
   std::string state_path;
   std::string lost_disk;  ///< Not empty: why nothing was opened.
@@ -68,7 +70,7 @@ struct node_actors {
 /// damaged state.db is set aside, for the log can rebuild it. Throws node_error, data_directory_error and
 /// what the stores throw.
 node_stores open_stores(data_directory& directory, const node_id& id, const std::string& vfs,
-                        std::uint64_t new_incarnation);
+                        std::uint64_t new_incarnation, const defect_set& defects);
 
 /// Spawns a node's actors. They do nothing yet: `wire` starts them.
 node_actors spawn_node_actors(caf::actor_system& system, const node_settings& settings, node_stores stores);
