@@ -177,7 +177,7 @@ TEST_CASE("child: is killed also if it ignores SIGTERM, and its whole group with
   asker.join();
   CHECK(result.end == child_end::stopped);
   CHECK(result.exit_code == 128 + SIGKILL);
-  CHECK_FALSE(is_alive(std::stoi(result.output)));
+  CHECK(eventually([&] { return !is_alive(std::stoi(result.output)); }));
 }
 
 TEST_CASE("child: what it left in the background ends with it, and holds nothing up") {
