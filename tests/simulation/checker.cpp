@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "actors/formation.hpp"
+#include "persistence/codec.hpp"
+
 namespace coordinator::simulation {
 namespace {
 
@@ -18,6 +21,12 @@ std::uint64_t hash_of(const log_entry& entry) {
   for (unsigned char c : entry.payload)
     mix(c);
   return hash;
+}
+
+/// The cluster id of a saved proposal.
+std::string proposal_in(const std::string& bytes) {
+  formation_state state;
+  return !bytes.empty() && from_bytes(bytes, state) ? state.proposal.cluster_id : std::string{};
 }
 
 }  // namespace
@@ -57,7 +66,11 @@ void checker::on_start(unsigned node, const node_id& id, const raft_contents& co
   n.commit = last_applied;
   n.applied = last_applied;
   n.durable = contents.last_index;
+  n.disk = terms;
   n.terms = std::move(terms);
+  n.proposal = proposal_in(contents.formation);
+  if (state.voted_for == id)
+    campaigns_.insert(state.current_term);
   n.led = {};
   n.writes.clear();
 }
@@ -66,14 +79,33 @@ void checker::on_stop(unsigned node) {
   nodes_[node].up = false;
 }
 
+void checker::on_lost_disk(unsigned node) {
+  auto& n = nodes_[node];
+  auto before = n.lost ? n.before : n.disk;
+  n = {};
+  n.lost = true;
+  n.before = std::move(before);
+}
+
 void checker::on_write(unsigned node, const raft_write& write) {
-  if (write.state)
-    nodes_[node].writes[write.number] = *write.state;
+  auto& kept = nodes_[node].writes[write.number] = write;
+  for (auto& entry : kept.entries)
+    entry.payload.clear();
 }
 
 const hard_state& checker::saved(witness& n, const replication& keeper) {
   while (!n.writes.empty() && n.writes.begin()->first <= keeper.durable_write()) {
-    n.saved = n.writes.begin()->second;
+    auto& write = n.writes.begin()->second;
+    if (write.state)
+      n.saved = *write.state;
+    if (write.truncate_from && write.truncate_from->value <= n.disk.size())
+      n.disk.resize(write.truncate_from->value - 1);
+    for (auto& entry : write.entries) {
+      n.disk.resize(entry.index.value - 1);
+      n.disk.push_back(entry.term);
+    }
+    if (write.formation)
+      n.proposal = proposal_in(*write.formation);
     n.writes.erase(n.writes.begin());
   }
   return n.saved;
@@ -81,8 +113,11 @@ const hard_state& checker::saved(witness& n, const replication& keeper) {
 
 // -- after each step ------------------------------------------------------------------
 
-void checker::after_keeper(unsigned node, const replication& keeper) {
+void checker::after_keeper(unsigned node, const replication& keeper, const std::optional<genesis>& founded) {
   auto& n = nodes_[node];
+  saved(n, keeper);
+  if (founded && founded_.empty())
+    check_founding(n, *founded);
   n.formed = n.formed || (keeper.formed() && keeper.durable_index() >= log_index{1});
   check_term(n, keeper);
   check_log(n, keeper);
@@ -90,8 +125,23 @@ void checker::after_keeper(unsigned node, const replication& keeper) {
   check_commit(n, keeper);
 }
 
+/// A cluster is founded once every founder has saved it, and by no less (rule 12).
+void checker::check_founding(const witness& n, const genesis& founded) {
+  founded_ = founded.cluster_id;
+  for (auto& other : nodes_)
+    if (other.proposal != founded.cluster_id)
+      violate(
+          "all founders save a cluster before it is founded",
+          n.id.value + " founds a cluster that " + (other.id.empty() ? "a node" : other.id.value) + " has not saved");
+}
+
 void checker::check_term(witness& n, const replication& keeper) {
   auto term = keeper.current_term();
+  if (keeper.voted_for() == n.id)
+    campaigns_.insert(term);
+  else if (term > n.term && term > term_number{1} && !campaigns_.contains(term))
+    violate("a term begins with a campaign",
+            n.id.value + " enters term " + text(term) + ", for which no node campaigned");
   if (term < n.term)
     violate("terms never go back", n.id.value + " goes from term " + text(n.term) + " back to " + text(term));
   if (term == n.term && n.vote && keeper.voted_for() != n.vote)
@@ -128,6 +178,10 @@ void checker::check_log(witness& n, const replication& keeper) {
       n.terms.push_back(log.term_at({i}));
   }
   n.durable = std::max(n.durable, std::min(keeper.durable_index(), last));
+  auto i = n.durable.value;
+  if (i > 0 && (n.disk.size() < i || n.disk[i - 1] != n.terms[i - 1]))
+    violate("the durable index tells what is on the disk",
+            n.id.value + " takes " + text(n.durable) + " of term " + text(n.terms[i - 1]) + " for durable");
 }
 
 /// Election safety and leader completeness (Raft figure 3).
@@ -150,8 +204,11 @@ void checker::check_leader(witness& n, const replication& keeper) {
 
 std::size_t checker::disks_with(log_index index, term_number term) const {
   std::size_t count = 0;
-  for (auto& n : nodes_)
-    count += n.durable >= index && n.terms.size() >= index.value && n.terms[index.value - 1] == term;
+  for (auto& n : nodes_) {
+    // What the member acknowledged while it had its disk may be counted later.
+    auto& disk = n.lost ? n.before : n.disk;
+    count += disk.size() >= index.value && disk[index.value - 1] == term;
+  }
   return count;
 }
 

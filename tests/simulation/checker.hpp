@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,11 +33,13 @@ class checker {
   /// What raft.db holds as the node starts.
   void on_start(unsigned node, const node_id& id, const raft_contents& contents, log_index last_applied);
   void on_stop(unsigned node);
+  /// Its disk is gone, and with it the member: whatever comes back under its name counts nowhere.
+  void on_lost_disk(unsigned node);
   /// A transaction that the keeper asked for.
   void on_write(unsigned node, const raft_write& write);
 
   // -- after each step
-  void after_keeper(unsigned node, const replication& keeper);
+  void after_keeper(unsigned node, const replication& keeper, const std::optional<genesis>& founded);
   void after_machine(unsigned node, const replication& keeper, const state_machine& machine);
 
   // -- said to a peer, by the node's keeper as it is now
@@ -65,8 +68,13 @@ class checker {
     log_index commit;
     log_index applied;
     std::vector<term_number> terms;  // Of the log in memory; of index i at i - 1.
-    std::map<std::uint64_t, hard_state> writes;
+    // What is on its disk for certain, and the writes after it.
+    std::map<std::uint64_t, raft_write> writes;
     hard_state saved;
+    std::vector<term_number> disk;
+    std::string proposal;  // The cluster id of the proposal that it has saved.
+    bool lost = false;     // It is not the member that it was, whose disk held `before`.
+    std::vector<term_number> before;
   };
   struct entry_known {
     std::uint64_t hash = 0;
@@ -78,11 +86,15 @@ class checker {
   void check_leader(witness& n, const replication& keeper);
   void check_commit(witness& n, const replication& keeper);
   void note_vote(witness& n, term_number term, const node_id& candidate);
+  void check_founding(const witness& n, const genesis& founded);
+  /// Brings what is on the disk for certain up to date.
   const hard_state& saved(witness& n, const replication& keeper);
   std::size_t disks_with(log_index index, term_number term) const;
 
   std::vector<witness> nodes_;
   std::map<term_number, node_id> leaders_;
+  std::set<term_number> campaigns_;
+  std::string founded_;
   std::vector<term_number> committed_;
   std::map<std::pair<log_index, term_number>, entry_known> entries_;
   std::vector<std::uint64_t> checksums_;  // Of the applied state at index i at i - 1.

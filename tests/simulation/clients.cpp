@@ -101,6 +101,9 @@ void clients::put(unsigned who) {
   auto& x = open(who, kind::put);
   x.key = static_cast<unsigned>(random_.below(keys));
   x.value = "v" + std::to_string(++values_);
+  // Some are so large that an append_entries holds one of them.
+  if (random_.one_in(25))
+    x.value.resize(50'000, '.');
   auto& key = keys_[x.key];
   x.floor = key.floor;
   key.written.insert(x.value);
@@ -196,6 +199,21 @@ void clients::on_read(const call& x, const read_result& result) {
   saw(x, version, found->value);
   if (x.what == kind::stale_read)
     keys_[x.key].floor = floor;
+}
+
+void clients::observe(const state_machine& machine) {
+  for (unsigned key = 0; key < keys; ++key) {
+    auto answer = machine.answer(get_key{key_name(key)});
+    auto* found = std::get_if<key_view>(&answer);
+    if (!found)
+      continue;
+    // It has been answered to nobody yet.
+    auto floor = keys_[key].floor;
+    call x;
+    x.key = key;
+    saw(x, found->version, found->value);
+    keys_[key].floor = floor;
+  }
 }
 
 void clients::read_all(unsigned node) {

@@ -29,6 +29,9 @@ class clients {
   /// After everything: no write came between a conditional write and what it had seen.
   void check_at_end();
 
+  /// The keys as some node has just applied them.
+  void observe(const state_machine& machine);
+
   /// Reads every key once more, at that node; `idle` says when that is done.
   void read_all(unsigned node);
 

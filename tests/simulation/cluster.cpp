@@ -9,6 +9,8 @@ namespace {
 
 constexpr std::int64_t epoch_ms = 1'700'000'000'000;
 constexpr microseconds link_tick{50'000};
+// How long conditions must have been steady before a leader is held to them.
+constexpr microseconds steady{2'500'000};
 
 template <class T>
 bool is(const caf::message& x) {
@@ -165,8 +167,11 @@ void cluster::spawn(unsigned number) {
   auto wired = n.actors;
   auto writer = caf::actor_cast<caf::strong_actor_ptr>(n.actors.log_writer);
   auto see = room_.make_tap([this, number, writer](caf::mailbox_element_ptr what) {
-    if (what->content().match_elements<write_log>())
-      watch_.on_write(number, what->content().get_as<write_log>(0).write);
+    if (what->content().match_elements<write_log>()) {
+      auto& write = what->content().get_as<write_log>(0).write;
+      watch_.on_write(number, write);
+      nodes_[number].writing[write.number] = room_.now();
+    }
     writer->enqueue(std::move(what), nullptr);
   });
   wired.log_writer = caf::actor_cast<log_writer_actor>(see);
@@ -180,6 +185,8 @@ void cluster::stop(unsigned number, bool power) {
   note(n.id.value + (power ? " loses power" : " is killed"));
   n.up = false;
   n.trap = ambush::none;
+  n.led = false;
+  n.writing.clear();
   if (power)
     n.disk->crash();
   else
@@ -198,6 +205,20 @@ void cluster::stop(unsigned number, bool power) {
   for (unsigned other = 0; other < size(); ++other)
     if (other != number && link_of(number, other).up && (!power || random_.one_in(2)))
       close_link(number, other);
+}
+
+void cluster::lose_disk(unsigned number) {
+  stop(number, true);
+  auto& n = nodes_[number];
+  note(n.id.value + " loses its disk");
+  n.disk = nullptr;
+  n.disk = std::make_unique<fault_disk>("simulated-" + n.id.value, random_.next());
+  n.lost = true;
+  watch_.on_lost_disk(number);
+}
+
+void cluster::hang_disk(unsigned number, microseconds time) {
+  room_.hold({number, log_writer_role}, room_.now() + time);
 }
 
 bool cluster::ill(unsigned number) const {
@@ -231,14 +252,52 @@ void cluster::ran(machine_room::owner who) {
     return;
   if (who.role == keeper_role) {
     auto& core = *n.keeper->state.core;
-    watch_.after_keeper(who.node, core);
+    watch_.after_keeper(who.node, core, n.keeper->state.founded);
+    std::erase_if(n.writing, [&](auto& x) { return x.first <= core.durable_write(); });
+    if (strict)
+      check_leadership(who.node);
+    n.led = core.role() == node_role::leader;
     if (n.trap == ambush::leadership && core.role() == node_role::leader)
       spring(who.node);
   } else if (who.role == machine_role) {
-    watch_.after_machine(who.node, *n.keeper->state.core, *n.machine->state.core);
+    auto& machine = *n.machine->state.core;
+    watch_.after_machine(who.node, *n.keeper->state.core, machine);
+    if (on_applied && machine.last_applied() > applied_)
+      on_applied(machine);
+    applied_ = std::max(applied_, machine.last_applied());
   } else if (who.role >= log_writer_role && n.slow_until > room_.now()) {
     room_.hold(who, room_.now() + microseconds{random_.below(n.slowest_us)});
   }
+}
+
+void cluster::check_leadership(unsigned number) {
+  auto& n = nodes_[number];
+  auto& core = *n.keeper->state.core;
+  auto leads = core.role() == node_role::leader;
+  unsigned reached = 1;
+  unsigned heard = 1;
+  auto now = room_.now();
+  for (unsigned i = 0; i < size(); ++i) {
+    if (i == number)
+      continue;
+    auto& to = between(number, i);
+    auto& from = between(i, number);
+    auto& x = link_of(number, i);
+    auto open = !to.blocked && !from.blocked && x.up;
+    reached += open && now - std::max({to.since, from.since, x.up_since}) > steady;
+    heard += !from.blocked || now - from.since < steady;
+  }
+  // A majority that cannot write is no majority that it reaches.
+  bool all_write = true;
+  for (auto& other : nodes_)
+    all_write = all_write && (other.writing.empty() || now - other.writing.begin()->second < microseconds{400'000});
+  auto hung = !n.writing.empty() && now - n.writing.begin()->second > steady;
+  if (n.led && !leads && reached >= quorum() && all_write)
+    watch_.violate("a leader that reaches a majority stays", n.id.value + " is deposed");
+  if (n.led && leads && heard < quorum())
+    watch_.violate("a leader that hears no majority steps down", n.id.value + " still leads");
+  if (n.led && leads && hung)
+    watch_.violate("a leader whose disk hangs steps down", n.id.value + " still leads");
 }
 
 void cluster::spring(unsigned number) {
@@ -295,7 +354,7 @@ void cluster::carry(unsigned from, unsigned to, unsigned kind, caf::message what
   auto& path = between(from, to);
   auto lose = !link_of(from, to).up || !receiver.up || random_.permille(sky.loss_permille);
   // What a broken path swallows may still be in a buffer when it heals.
-  auto late = !lose && (random_.permille(sky.late_permille) || (path.blocked && random_.one_in(8)));
+  auto late = !lose && (random_.permille(sky.late_permille) || (path.blocked && sky.leaks && random_.one_in(8)));
   if (path.blocked && !late)
     lose = true;
   if (options_.trace)
@@ -324,12 +383,16 @@ void cluster::carry(unsigned from, unsigned to, unsigned kind, caf::message what
 }
 
 void cluster::block(unsigned from, unsigned to, bool blocked) {
-  between(from, to).blocked = blocked;
+  auto& path = between(from, to);
+  if (path.blocked != blocked)
+    path.since = room_.now();
+  path.blocked = blocked;
 }
 
 void cluster::unblock_all() {
-  for (auto& path : paths_)
-    path.blocked = false;
+  for (unsigned from = 0; from < size(); ++from)
+    for (unsigned to = 0; to < size(); ++to)
+      block(from, to, false);
 }
 
 void cluster::tend_links() {
@@ -370,7 +433,7 @@ void cluster::open_link(unsigned a, unsigned b) {
     return watch_.violate("one cluster is founded", name(a) + " and " + name(b) + " are of different clusters");
   auto& x = link_of(a, b);
   x.up = true;
-  ++x.number;
+  x.up_since = room_.now();
   tell_up(a, b);
   tell_up(b, a);
 }

@@ -25,6 +25,7 @@ struct weather {
   unsigned double_permille = 0;
   unsigned late_permille = 0;  ///< Messages that take up to two seconds.
   bool in_order = true;
+  bool leaks = true;  ///< What a broken path swallowed may still arrive.
 };
 
 /// What a node's actors are, as `machine_room::owner::role`, in the order of node_actors::all.
@@ -75,7 +76,12 @@ class cluster {
   void stop(unsigned node, bool power);
   /// Starts it from its files; with faulty ones it may stay down. False then.
   bool start(unsigned node);
-  void block(unsigned from, unsigned to, bool blocked);
+  /// A new, empty disk under the same name. The node is of no use to the cluster from then on.
+  void lose_disk(unsigned node);
+  bool lost(unsigned node) const { return nodes_[node].lost; }
+  /// Nothing is written from its log writer for that long.
+  void hang_disk(unsigned node, microseconds time);
+  void block(unsigned from, unsigned to, bool blocked = true);
   void unblock_all();
   void pause(unsigned node, microseconds time);
   void slow_disk(unsigned node, microseconds longest, microseconds time);
@@ -84,12 +90,18 @@ class cluster {
   void set_drift(unsigned permille) { drift_permille_ = permille; }
   void lay_ambush(unsigned node, ambush what) { nodes_[node].trap = what; }
 
+  /// Whether leaders are held to what they owe under steady conditions: one that reaches a majority stays, and one that
+  /// does not, or whose disk hangs, goes. For histories in which nothing stands still and no message is lost.
+  bool strict = false;
+
   /// To be called after each step with who ran; looks at it.
   void ran(machine_room::owner who);
   /// What every ambush that was sprung is told to.
   std::function<void(unsigned node)> on_ambush;
   /// Called when a node has been stopped: its clients' calls have no answer.
   std::function<void(unsigned node)> on_stop;
+  /// Called when a node has applied what none had before.
+  std::function<void(const state_machine&)> on_applied;
 
   std::uint64_t delivered() const { return delivered_; }
   std::uint64_t lost() const { return lost_; }
@@ -113,15 +125,19 @@ class cluster {
     microseconds slow_until{0};
     std::uint64_t slowest_us = 0;
     ambush trap = ambush::none;
+    bool lost = false;
+    bool led = false;
+    std::map<std::uint64_t, microseconds> writing;  // When each write was asked for.
   };
   struct path {  // From one node to another.
     bool blocked = false;
+    microseconds since{0};  // Of the last change.
     microseconds last_arrival{0};
     caf::strong_actor_ptr wires[5];
   };
   struct link {  // Between two nodes, whichever is first.
     bool up = false;
-    std::uint64_t number = 0;
+    microseconds up_since{0};
     microseconds silent_since{-1};
     microseconds next_try{0};
   };
@@ -133,6 +149,7 @@ class cluster {
   void spawn(unsigned number);
   caf::strong_actor_ptr target(const node& n, unsigned kind) const;
   void carry(unsigned from, unsigned to, unsigned kind, caf::message what);
+  void check_leadership(unsigned number);
   void check_said(unsigned from, unsigned to, const caf::message& what);
   void spring(unsigned number);
   void tend_links();
@@ -152,6 +169,7 @@ class cluster {
   std::vector<link> links_;
   caf::strong_actor_ptr deaf_;
   unsigned drift_permille_ = 0;
+  log_index applied_;
   std::uint64_t delivered_ = 0;
   std::uint64_t lost_ = 0;
 };

@@ -14,6 +14,12 @@ std::vector<profile> make_profiles() {
   add({.name = "calm", .what = "no faults at all", .sky = fair, .stall_ms = 500, .tasks = true});
   add({.name = "messages", .what = "loss, delay, duplicates, reordering", .sky = rough, .stall_ms = 300});
   add({.name = "partitions", .what = "cuts of every shape", .sky = fair, .partition_ms = 1200, .stall_ms = 400});
+  add({.name = "steady",
+       .what = "cuts alone: a leader that reaches a majority stays, one that does not goes",
+       .sky = {200, 1000, 0, 0, 0, true, false},
+       .partition_ms = 4000,
+       .hang_ms = 9000,
+       .strict = true});
   add({.name = "crashes",
        .what = "processes and machines die and return",
        .sky = fair,
@@ -52,6 +58,15 @@ std::vector<profile> make_profiles() {
        .ambush_ms = 350,
        .stall_ms = 200,
        .slow_disk_ms = 1500});
+  add({.name = "replaced",
+       .what = "disks that are gone for good",
+       .sky = rough,
+       .partition_ms = 2000,
+       .crash_ms = 3000,
+       .ambush_ms = 3000,
+       .stall_ms = 400,
+       .slow_disk_ms = 3000,
+       .lost_disk_ms = 4000});
   add({.name = "founding",
        .what = "faults from the first moment on",
        .sky = rough,
@@ -109,6 +124,7 @@ faults::faults(const profile& what, cluster& nodes, machine_room& room, chance& 
 void faults::start() {
   nodes_.set_drift(what_.drift_permille);
   nodes_.sky = what_.sky;
+  nodes_.strict = what_.strict;
   for (unsigned i = 0; i < nodes_.size(); ++i)
     if (what_.late_founders)
       room_.after(microseconds{random_.below(2'000'000)}, [this, i] { nodes_.start(i); });
@@ -126,6 +142,8 @@ void faults::start() {
     every(what_.disk_fault_ms, "failing disks", &faults::disk_fault);
     every(what_.full_disk_ms, "full disks", &faults::full_disk);
     every(what_.clock_jump_ms, "clock jumps", &faults::jump_clock);
+    every(what_.hang_ms, "hung disks", &faults::hang_disk);
+    every(what_.lost_disk_ms, "lost disks", &faults::lose_disk);
     every(what_.transfer_ms, "transfers", &faults::transfer);
   });
 }
@@ -144,6 +162,7 @@ void faults::every(unsigned mean_ms, const std::string& name, void (faults::*wha
 
 void faults::end() {
   over_ = true;
+  nodes_.strict = false;
   doomed_.clear();
   nodes_.sky = {};
   nodes_.unblock_all();
@@ -324,6 +343,21 @@ void faults::full_disk() {
 void faults::jump_clock() {
   auto ms = static_cast<std::int64_t>(random_.below(random_.one_in(3) ? 7'200'000 : 2'000));
   nodes_.jump_clock(some_node(), random_.one_in(2) ? ms : -ms);
+}
+
+void faults::hang_disk() {
+  nodes_.hang_disk(victim(), microseconds{5'000'000});
+}
+
+void faults::lose_disk() {
+  unsigned lost = 0;
+  for (unsigned i = 0; i < nodes_.size(); ++i)
+    lost += nodes_.lost(i);
+  if (lost >= nodes_.size() - nodes_.quorum())
+    return;
+  auto node = some_node();
+  nodes_.lose_disk(node);
+  revive_later(node);
 }
 
 void faults::transfer() {

@@ -27,6 +27,9 @@ struct profile {
   unsigned clock_jump_ms = 0;
   unsigned drift_permille = 0;
   unsigned transfer_ms = 0;
+  unsigned hang_ms = 0;       ///< A disk that takes nothing for seconds.
+  unsigned lost_disk_ms = 0;  ///< Disks that are gone for good; a majority always keeps its own.
+  bool strict = false;        ///< See cluster::strict.
   bool tasks = false;
   bool late_founders = false;  ///< Nodes start one by one, and faults from the first moment on.
 };
@@ -69,6 +72,8 @@ class faults {
   void full_disk();
   void jump_clock();
   void transfer();
+  void hang_disk();
+  void lose_disk();
 
   const profile& what_;
   cluster& nodes_;

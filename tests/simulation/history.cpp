@@ -34,6 +34,7 @@ class history {
     nodes_ = std::make_unique<cluster>(of_cluster, room_, random_, *watch_);
     callers_ = std::make_unique<clients>(*nodes_, room_, random_, *watch_, 4, what_.tasks);
     faults_ = std::make_unique<faults>(what_, *nodes_, room_, random_);
+    nodes_->on_applied = [this](const state_machine& machine) { callers_->observe(machine); };
     nodes_->on_stop = [this](unsigned node) { callers_->node_stopped(node); };
   }
 
@@ -122,8 +123,10 @@ class history {
       return false;
     auto commit = nodes_->keeper(leader).commit_index();
     for (unsigned i = 0; i < nodes_->size(); ++i)
-      if (!nodes_->up(i) || nodes_->machine(i).last_applied() != commit ||
-          nodes_->machine(i).checksum() != nodes_->machine(leader).checksum())
+      if (nodes_->lost(i))
+        continue;
+      else if (!nodes_->up(i) || nodes_->machine(i).last_applied() != commit ||
+               nodes_->machine(i).checksum() != nodes_->machine(leader).checksum())
         return false;
     return nodes_->keeper(leader).log().last_index() == commit;
   }
@@ -147,7 +150,10 @@ class history {
       watch_->violate("all nodes converge", "not all nodes have applied what the leader has committed");
     if (watch_->found())
       return;
-    callers_->read_all(static_cast<unsigned>(random_.below(nodes_->size())));
+    auto reader = static_cast<unsigned>(random_.below(nodes_->size()));
+    while (nodes_->lost(reader))
+      reader = (reader + 1) % nodes_->size();
+    callers_->read_all(reader);
     run_until(room_.now() + microseconds{5'000'000}, [this] { return callers_->idle(); });
     if (!watch_->found() && !callers_->idle())
       watch_->violate("every call ends", "a last read has no answer");
