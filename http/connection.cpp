@@ -259,7 +259,7 @@ bool connection::flush() {
 void connection::linger() {
   flush();
   ::shutdown(socket_, SHUT_WR);
-  auto deadline = clock::now() + std::chrono::seconds{1};
+  auto deadline = clock::now() + limits_.linger;
   char bytes[read_size];
   std::size_t discarded = 0;
   while (discarded < limits_.body_bytes && clock::now() < deadline && ready(socket_, POLLIN, deadline)) {

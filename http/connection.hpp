@@ -16,6 +16,7 @@ struct connection_limits {
   std::chrono::milliseconds body_timeout{30'000};  ///< For the whole body, however it is cut up.
   std::chrono::milliseconds idle_timeout{75'000};  ///< Between two requests on one connection.
   std::chrono::milliseconds write_stall{10'000};   ///< Without a byte taken by the client.
+  std::chrono::milliseconds linger{1'000};         ///< For a client to stop sending after it was refused.
   /// A response may take write_grace and a second more for each write_rate bytes of it.
   std::chrono::milliseconds write_grace{30'000};
   std::size_t write_rate = 32 * 1024;

@@ -148,6 +148,7 @@ TEST_CASE("json: what is wrong with a task is named") {
            {R"({"command":["a"],"timeout_ms":18446744073709551615})", 422, "timeout_ms"},
            {R"({"command":["a"],"timeout_ms":99999999999999999999999})", 422, "timeout_ms"},
            {R"({"command":["a"],"priority":2147483648})", 422, "priority"},
+           {R"({"command":["a"],"priority":18446744073709551611})", 422, "priority"},
            {R"({"command":["a"],"max_attempts":0})", 422, "max_attempts"},
            {R"({"command":["a"],"max_attempts":true})", 400, "max_attempts"},
            {R"({"command":["a"],"depends_on":"x"})", 400, "depends_on"},
