@@ -66,7 +66,9 @@ TEST_CASE("election: when its time-out passes it asks the keeper, and says how l
 TEST_CASE("election: a timer that was armed anew does not count") {
   auto campaigns = new_election();
   auto first = *campaigns.start(start).arm;
-  auto second = *campaigns.on_campaign_leave({}, start).arm;
+  campaign_leave refusal;
+  refusal.retry_after = milliseconds{500};
+  auto second = *campaigns.on_campaign_leave(refusal, start).arm;
   CHECK_FALSE(campaigns.on_timeout(first.number, start + first.delay).ask);
   CHECK(campaigns.on_timeout(second.number, start + second.delay).ask);
 }
