@@ -95,7 +95,8 @@ class checker {
   std::map<term_number, node_id> leaders_;
   std::set<term_number> campaigns_;
   std::string founded_;
-  std::vector<term_number> committed_;
+  std::vector<term_number> committed_;     ///< The term of each committed entry.
+  std::vector<term_number> committed_in_;  ///< The term in which a leader committed it.
   std::map<std::pair<log_index, term_number>, entry_known> entries_;
   std::vector<std::uint64_t> checksums_;  // Of the applied state at index i at i - 1.
   std::optional<violation> found_;
