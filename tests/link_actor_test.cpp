@@ -209,6 +209,8 @@ TEST_CASE("links: a hung connection is given up on both sides, and used again on
   for (std::size_t i = 1; i <= 3; ++i) {
     REQUIRE(linked(*pair.a, *pair.b));
     pair.relay->hang();
+    // The silence of the connection itself is what counts; that nobody answers is noticed later.
+    CHECK(eventually([&] { return last_error(*pair.a) == "the connection broke"; }));
     CHECK(eventually([&] { return !pair.a->is_up("b") && !pair.b->is_up("a"); }));
     pair.relay->resume();
   }
@@ -222,6 +224,7 @@ TEST_CASE("links: a connection that is cut again and again comes back each time"
     auto lost = count(pair.a->events(), "down b");
     pair.relay->cut();
     CHECK(eventually([&] { return count(pair.a->events(), "down b") > lost; }));
+    CHECK(eventually([&] { return last_error(*pair.a) == "the connection broke"; }));
   }
   CHECK(linked(*pair.a, *pair.b));
 }

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <functional>
@@ -196,8 +197,7 @@ TEST_CASE("gate: silent connections are closed at their deadline, keep no descri
     std::vector<file_descriptor> silent;
     for (int i = 0; i < 300; ++i)
       silent.push_back(connect(gate));
-    for (auto& socket : silent)
-      CHECK(closes(socket));
+    CHECK(std::all_of(silent.begin(), silent.end(), closes));
     auto counters = gate.counters();
     CHECK(counters.accepted == 300);
     CHECK(counters.timed_out + counters.evicted == 300);
@@ -299,9 +299,7 @@ TEST_CASE("gate: without descriptors it drops connections, does not spin, and re
   REQUIRE(::setrlimit(RLIMIT_NOFILE, &low) == 0);
   for (auto& client : clients)
     connect_raw(client.get(), gate.address());
-  auto all_closed = true;
-  for (auto& client : clients)
-    all_closed = closes(client) && all_closed;
+  auto all_closed = std::all_of(clients.begin(), clients.end(), closes);
   auto counters = gate.counters();
   ::setrlimit(RLIMIT_NOFILE, &usual);
   CHECK(all_closed);
