@@ -193,6 +193,10 @@ void fake_coordinator::claim(const Request& request, Response& response) {
   };
   changed_.wait_for(lock, std::chrono::milliseconds{body.at("wait_ms").get<int>()},
                     [&] { return stopped_ || std::any_of(order_.begin(), order_.end(), ready); });
+  // As a node does: whoever left or drains while its claim waited gets nothing.
+  auto worker = workers_.find(body["worker_id"].get<std::string>());
+  if (worker == workers_.end() || worker->value("status", "") == "draining")
+    return problem(response, 409, "worker_unavailable");
   for (auto& id : order_) {
     if (!ready(id) || given.size() == body.at("max_tasks").get<std::size_t>())
       continue;
