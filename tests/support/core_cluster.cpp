@@ -25,6 +25,7 @@ core_cluster::core_cluster(core_cluster_options options)
   log_entry first{log_index{1}, term_number{1}, entry_kind::genesis, founding.time_ms, to_bytes(founding)};
   written_[{first.index, first.term}] = {first, {}};
   committed_.push_back(first.term);
+  committed_in_.push_back(first.term);
   connected_.assign(nodes_.size(), std::vector<bool>(nodes_.size(), false));
   deaf_ = connected_;
   for (std::size_t i = 0; i < nodes_.size(); ++i) {
@@ -54,19 +55,23 @@ void core_cluster::schedule(microseconds delay, std::function<void()> run) {
 }
 
 void core_cluster::schedule_for(std::size_t i, microseconds delay, std::function<void()> run) {
-  auto boot = nodes_[i].boot;
-  schedule(delay, [this, i, boot, run = std::move(run)] {
-    auto& n = nodes_[i];
-    if (!n.running || n.boot != boot)
-      return;
-    if (n.paused_until > now_) {
-      schedule_for(i, n.paused_until - now_, run);
-      return;
-    }
-    run();
-    if (violation_.empty())
-      check_node(n);
-  });
+  push_for(i, now_ + delay, ++last_event_, std::move(run));
+}
+
+/// What a paused process has to wait with keeps its number, and so its order.
+void core_cluster::push_for(std::size_t i, microseconds at, std::uint64_t number, std::function<void()> run) {
+  events_.push({at, number, [this, i, boot = nodes_[i].boot, number, run = std::move(run)] {
+                  auto& n = nodes_[i];
+                  if (!n.running || n.boot != boot)
+                    return;
+                  if (n.paused_until > now_) {
+                    push_for(i, n.paused_until, number, run);
+                    return;
+                  }
+                  run();
+                  if (violation_.empty())
+                    check_node(n);
+                }});
 }
 
 /// Messages between two actors of one node keep their order.
@@ -515,7 +520,8 @@ void core_cluster::one_fault() {
       n.disk_stalled_until = now_ + up_to(milliseconds{1500});
       break;
     case 7:
-      n.paused_until = now_ + up_to(milliseconds{700});
+      // Never shortened: what waits for its end would be overtaken by what comes after.
+      n.paused_until = std::max(n.paused_until, now_ + up_to(milliseconds{700}));
       break;
     case 8:
       loss_percent_ = static_cast<unsigned>(draw(20));

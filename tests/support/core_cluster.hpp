@@ -102,6 +102,7 @@ class core_cluster {
   instant clock(const node&) const;
   void schedule(microseconds delay, std::function<void()>);
   void schedule_for(std::size_t i, microseconds delay, std::function<void()>);
+  void push_for(std::size_t i, microseconds at, std::uint64_t number, std::function<void()>);
   void post(std::size_t i, channel, std::function<void()>);
   void step_until(microseconds end);
   std::size_t find(const node_id&) const;
@@ -156,7 +157,8 @@ class core_cluster {
     term_number previous_term;
   };
   std::map<std::pair<log_index, term_number>, written_entry> written_;
-  std::vector<term_number> committed_;  // committed_[i]: the term of entry i + 1.
+  std::vector<term_number> committed_;     // committed_[i]: the term of entry i + 1.
+  std::vector<term_number> committed_in_;  // In which term it was committed.
   std::map<std::uint64_t, pending_read> reads_;
   std::uint64_t last_read_ = 0;
   std::size_t reads_answered_ = 0;

@@ -36,8 +36,9 @@ void core_cluster::check_new_leader(node& n) {
     violate("term " + number(term) + " has two leaders, " + leader->second.value + " and " + n.who.id.value);
     return;
   }
+  // One that learns late that it was elected need not have what later leaders have committed since.
   for (std::size_t i = 0; i < committed_.size(); ++i)
-    if (n.keeper->log().term_at(log_index{i + 1}) != committed_[i])
+    if (committed_in_[i] < term && n.keeper->log().term_at(log_index{i + 1}) != committed_[i])
       return violate("the leader of term " + number(term) + " lacks the committed entry " + std::to_string(i + 1));
 }
 
@@ -62,6 +63,7 @@ void core_cluster::check_commit(node& n) {
       return violate(n.who.id.value + " commits " + number(index) + ", which is on " + std::to_string(disks) +
                      " disks");
     committed_.push_back(term);
+    committed_in_.push_back(n.keeper->current_term());
   }
   n.commit_seen = commit;
 }
