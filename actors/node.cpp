@@ -99,6 +99,10 @@ class node::implementation {
     settings.clock = environment.clock;
     settings.seed = seeds();
     settings.defects = environment.defects;
+    settings.retention = options.retention;
+    settings.quota_bytes = options.quota_bytes;
+    settings.log_retention_entries = options.log_retention_entries;
+    settings.verify = options.verify;
     auto lost_disk = stores.lost_disk;
     actors_ = spawn_node_actors(system, settings, std::move(stores));
     watch();

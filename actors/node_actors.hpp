@@ -40,6 +40,10 @@ struct node_settings {
   node_clock clock;
   std::uint64_t seed = 0;
   defect_set defects;
+  milliseconds retention = std::chrono::hours{14 * 24};  ///< Of finished tasks; 0: for ever.
+  std::uint64_t quota_bytes = std::uint64_t{8} << 30;    ///< Of the node's files; 0: none.
+  std::uint64_t log_retention_entries = 10'000;          ///< Log entries kept behind compaction, for slow followers.
+  verify_level verify = verify_level::quick;
   /// The two writers wait for the disk and so have threads of their own. A simulation, whose disk never waits,
   /// schedules them like any other actor.
   bool detached_writers = true;

@@ -183,6 +183,64 @@ std::optional<log_level> read_log_level(std::string_view text) {
   return std::nullopt;
 }
 
+std::optional<verify_level> read_verify_level(std::string_view text) {
+  constexpr std::array names{"off", "quick", "full"};
+  for (std::size_t i = 0; i < names.size(); ++i)
+    if (text == names[i])
+      return static_cast<verify_level>(i);
+  return std::nullopt;
+}
+
+std::optional<std::chrono::milliseconds> read_period(std::string_view text) {
+  constexpr std::uint64_t longest = std::uint64_t{3650} * 24 * 3600;
+  if (text == "0")
+    return std::chrono::milliseconds{0};
+  if (text.empty())
+    return std::nullopt;
+  std::uint64_t unit = 0;
+  switch (text.back()) {
+    case 's':
+      unit = 1;
+      break;
+    case 'm':
+      unit = 60;
+      break;
+    case 'h':
+      unit = 3600;
+      break;
+    case 'd':
+      unit = 24 * 3600;
+      break;
+    default:
+      return std::nullopt;
+  }
+  text.remove_suffix(1);
+  auto value = read_number(text, 0, longest / unit);
+  if (!value)
+    return std::nullopt;
+  return std::chrono::seconds{*value * unit};
+}
+
+std::optional<std::uint64_t> read_size(std::string_view text) {
+  constexpr std::uint64_t largest = std::uint64_t{1} << 60;
+  auto word = lower(text);
+  std::string_view rest = word;
+  if (rest.ends_with("ib"))
+    rest.remove_suffix(2);
+  constexpr std::string_view units = "kmgt";
+  unsigned shift = 0;
+  if (auto unit = rest.empty() ? std::string_view::npos : units.find(rest.back()); unit != std::string_view::npos) {
+    shift = 10 * (static_cast<unsigned>(unit) + 1);
+    rest.remove_suffix(1);
+  } else if (rest.size() != word.size()) {
+    return std::nullopt;
+  }
+  auto value = read_number(rest, 0, largest >> shift);
+  if (!value)
+    return std::nullopt;
+  return *value << shift;
+}
+
 read_peers_result read_peers(std::string_view text) {
   read_peers_result result;
   while (true) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -29,6 +30,15 @@ bool is_wildcard(std::string_view host);
 std::optional<bool> read_bool(std::string_view text);
 
 std::optional<log_level> read_log_level(std::string_view text);
+
+std::optional<verify_level> read_verify_level(std::string_view text);
+
+/// A whole number and its unit, `s`, `m`, `h` or `d`, such as 14d; also a bare 0. At most ten years.
+std::optional<std::chrono::milliseconds> read_period(std::string_view text);
+
+/// A whole number of bytes, or of KiB, MiB, GiB or TiB with `K`, `M`, `G` or `T` behind it (small letters and an
+/// appended `iB` make no difference). At most 2^60 bytes.
+std::optional<std::uint64_t> read_size(std::string_view text);
 
 /// Entries of --peers, or why they cannot be used.
 struct read_peers_result {

@@ -17,7 +17,7 @@ namespace coordinator {
 
 namespace {
 
-enum class value_kind { text, number, flag, list };
+enum class value_kind { text, number, quantity, flag, list };
 
 /// One option, as the command line, the environment and the file know it.
 struct option_spec {
@@ -48,6 +48,11 @@ const std::vector<option_spec>& specs() {
        "The secret that all nodes share: text of at least 32 characters"},
       {"cluster-token-file", text, "FILE", "none", "The bearer token for Raft over HTTP; none: from loopback only"},
       {"log-level", text, "LEVEL", "info", "trace, debug, info, warn, error or off"},
+      {"retention", quantity, "TIME", "14d", "How long finished tasks are kept, as 90s, 30m, 12h or 14d; 0: for ever"},
+      {"quota-bytes", quantity, "SIZE", "8G",
+       "Size of the node's files from which new tasks are refused, as 500M or 8G; 0: none"},
+      {"log-retention-entries", number, "N", "10000", "Log entries kept for slow nodes when older ones are dropped"},
+      {"verify", text, "MODE", "quick", "What is checked of the files after a start: off, quick or full"},
   };
   return all;
 }
@@ -129,6 +134,11 @@ class json_config : public CLI::Config {
         if (!value.is_number_integer())
           wrong("a whole number");
         item.inputs.push_back(value.dump());
+        break;
+      case value_kind::quantity:
+        if (!value.is_string() && !value.is_number_integer())
+          wrong("a string or a whole number");
+        item.inputs.push_back(value.is_string() ? value.get<std::string>() : value.dump());
         break;
       case value_kind::flag:
         if (!value.is_boolean())
@@ -385,6 +395,40 @@ void read_timing(const given_values& given, node_options& node) {
                      "), so that one lost beat is no election; a third would do");
 }
 
+void read_storage(const given_values& given, node_options& node) {
+  constexpr std::uint64_t least_quota = std::uint64_t{1} << 20;
+  constexpr std::uint64_t fewest_entries = 10;
+  constexpr std::uint64_t most_entries = 1'000'000'000;
+  if (auto text = given.find("retention")) {
+    auto value = read_period(*text);
+    if (!value)
+      given.refuse("retention",
+                   "give a number with s, m, h or d behind it, such as 14d, of ten years at most; or 0, "
+                   "which keeps finished tasks for ever");
+    node.retention = *value;
+  }
+  if (auto text = given.find("quota-bytes")) {
+    auto value = read_size(*text);
+    if (!value || (*value > 0 && *value < least_quota))
+      given.refuse("quota-bytes",
+                   "give bytes, or a number with K, M, G or T behind it, such as 8G, of 1M at least; "
+                   "or 0, which sets no quota");
+    node.quota_bytes = *value;
+  }
+  if (auto text = given.find("log-retention-entries")) {
+    auto value = read_number(*text, fewest_entries, most_entries);
+    if (!value)
+      given.refuse("log-retention-entries", "give a number from 10 to 1000000000");
+    node.log_retention_entries = *value;
+  }
+  if (auto text = given.find("verify")) {
+    auto value = read_verify_level(*text);
+    if (!value)
+      given.refuse("verify", "give off, quick or full");
+    node.verify = *value;
+  }
+}
+
 bool all_on_loopback(const node_options& node) {
   return is_loopback(node.http.host) && is_loopback(node.advertise) &&
          std::all_of(node.peers.begin(), node.peers.end(), [](auto& peer) { return is_loopback(peer.http.host); });
@@ -444,6 +488,7 @@ parsed_options parse_options(const std::vector<std::string>& arguments) {
       given.refuse("log-level", "give trace, debug, info, warn, error or off");
     node.level = *level;
   }
+  read_storage(given, node);
   read_redundancy(given, node);
   return result;
 }

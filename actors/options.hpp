@@ -24,6 +24,13 @@ struct peer_options {
 
 enum class log_level : std::uint8_t { trace, debug, info, warn, error, off };
 
+/// How much of its files a node reads through after its start, in the background.
+enum class verify_level : std::uint8_t {
+  off,    ///< Nothing but what starting reads anyway.
+  quick,  ///< SQLite's quick_check, and the checksums of the log's rows.
+  full,   ///< SQLite's whole integrity_check, and the checksums of the log's rows.
+};
+
 /// What an operator asked of one node, checked: every value is in its range and the values agree with each other.
 /// Whether ports are free, names resolve and files can be read is for those to find out who use them.
 struct node_options {
@@ -40,6 +47,10 @@ struct node_options {
   std::optional<std::filesystem::path> cluster_secret_file;  ///< None: the user's own file, for loopback only.
   std::optional<std::filesystem::path> cluster_token_file;   ///< None: Raft over HTTP is for loopback only.
   log_level level = log_level::info;
+  std::chrono::milliseconds retention = std::chrono::hours{14 * 24};  ///< Of finished tasks; 0: for ever.
+  std::uint64_t quota_bytes = std::uint64_t{8} << 30;                 ///< Of the node's files; 0: none.
+  std::uint64_t log_retention_entries = 10'000;  ///< Log entries kept behind compaction, for slow followers.
+  verify_level verify = verify_level::quick;
 
   /// host:port by which clients reach this node.
   std::string http_address() const { return to_string(host_port{advertise, http.port}); }

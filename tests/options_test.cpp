@@ -71,6 +71,10 @@ TEST_CASE("options: a node without any is a cluster of one on loopback") {
   CHECK(node.id.value.ends_with("-8080"));
   CHECK(node.data_dir.filename() == node.id.value);
   CHECK_FALSE(node.cluster_secret_file);
+  CHECK(node.retention == std::chrono::hours{14 * 24});
+  CHECK(node.quota_bytes == 8'589'934'592u);
+  CHECK(node.log_retention_entries == 10'000);
+  CHECK(node.verify == verify_level::quick);
 }
 
 TEST_CASE("options: every flag arrives") {
@@ -98,6 +102,13 @@ TEST_CASE("options: every flag arrives") {
                       "token",
                       "--log-level",
                       "debug",
+                      "--retention",
+                      "36h",
+                      "--quota-bytes",
+                      "500M",
+                      "--log-retention-entries",
+                      "25",
+                      "--verify=full",
                       "--advertise",
                       "one.example.org"});
   CHECK(node.id.value == "node-1");
@@ -116,6 +127,57 @@ TEST_CASE("options: every flag arrives") {
   CHECK(node.cluster_secret_file == "secret");
   CHECK(node.cluster_token_file == "token");
   CHECK(node.level == log_level::debug);
+  CHECK(node.retention == std::chrono::hours{36});
+  CHECK(node.quota_bytes == 524'288'000u);
+  CHECK(node.log_retention_entries == 25);
+  CHECK(node.verify == verify_level::full);
+}
+
+TEST_CASE("options: a retention is a number with its unit, and 0 keeps for ever") {
+  auto retention = [](const char* text) { return parsed({"--retention", text}).retention; };
+  CHECK(retention("90s") == std::chrono::seconds{90});
+  CHECK(retention("30m") == std::chrono::minutes{30});
+  CHECK(retention("12h") == std::chrono::hours{12});
+  CHECK(retention("3650d") == std::chrono::hours{3650 * 24});
+  CHECK(retention("0").count() == 0);
+  CHECK(retention("0d").count() == 0);
+  for (auto bad : {"", "14", "d", "-1d", "1.5h", "14 d", "14days", "1w", "3651d", "18446744073709551615d", "14D"})
+    CHECK_MESSAGE(contains(refusal({"--retention", bad}), {"--retention", "such as 14d", "ten years"}), bad);
+}
+
+TEST_CASE("options: a quota is bytes or a number with its unit, and 0 sets none") {
+  auto quota = [](const char* text) { return parsed({"--quota-bytes", text}).quota_bytes; };
+  CHECK(quota("0") == 0);
+  CHECK(quota("1048576") == 1'048'576u);
+  CHECK(quota("1024k") == 1'048'576u);
+  CHECK(quota("3MiB") == 3'145'728u);
+  CHECK(quota("2G") == 2'147'483'648u);
+  CHECK(quota("1T") == 1'099'511'627'776u);
+  for (auto bad : {"", "G", "8 G", "-1", "1.5G", "8GB", "8iB", "iB", "1048575", "1023K", "1048577T", "0x10", "8GG"})
+    CHECK_MESSAGE(contains(refusal({"--quota-bytes", bad}), {"--quota-bytes", "such as 8G", "1M"}), bad);
+}
+
+TEST_CASE("options: what a node keeps and checks of its files comes from the environment and the file, too") {
+  temporary_directory directory;
+  auto file = write_file(
+      directory, R"({"retention": "2d", "quota_bytes": 5242880, "log-retention-entries": 100, "verify": "off"})");
+  auto node = parsed({"--config", file});
+  CHECK(node.retention == std::chrono::hours{48});
+  CHECK(node.quota_bytes == 5'242'880u);
+  CHECK(node.log_retention_entries == 100);
+  CHECK(node.verify == verify_level::off);
+  {
+    variable quota{"COORDINATOR_QUOTA_BYTES", "6M"};
+    variable retention{"COORDINATOR_RETENTION", "0"};
+    CHECK(parsed({"--config", file}).quota_bytes == 6'291'456u);
+    CHECK(parsed({"--config", file}).retention.count() == 0);
+  }
+  auto text = write_file(directory, R"({"quota-bytes": "7M"})");
+  CHECK(parsed({"--config", text}).quota_bytes == 7'340'032u);
+  auto bad = write_file(directory, R"({"quota-bytes": true})");
+  CHECK(contains(refusal({"--config", bad}), {"\"quota-bytes\"", "a string or a whole number"}));
+  variable verify{"COORDINATOR_VERIFY", "slow"};
+  CHECK(contains(refusal({}), {"--verify slow", "COORDINATOR_VERIFY", "off, quick or full"}));
 }
 
 TEST_CASE("options: peers may be DNS names and IPv6 addresses in brackets, and --peers may be repeated") {
@@ -216,6 +278,9 @@ TEST_CASE("options: a bad value is refused with its flag, the value and what wou
   CHECK(contains(refusal({"--node-id", "a\nb"}), {"--node-id a?b"}));
   CHECK(contains(refusal({"--data-dir", ""}), {"--data-dir \"\""}));
   CHECK(contains(refusal({"--log-level", "loud"}), {"--log-level loud", "trace, debug"}));
+  CHECK(contains(refusal({"--verify", "Full"}), {"--verify Full", "off, quick or full"}));
+  CHECK(contains(refusal({"--log-retention-entries", "9"}), {"--log-retention-entries 9", "10 to 1000000000"}));
+  CHECK(contains(refusal({"--log-retention-entries", "10k"}), {"--log-retention-entries 10k", "10 to 1000000000"}));
   CHECK(contains(refusal({"--cluster-secret-file", ""}), {"--cluster-secret-file \"\""}));
   CHECK(contains(refusal({"--colour", "blue"}), {"--colour", "--help"}));
   CHECK(contains(refusal({"surplus"}), {"surplus", "--help"}));
@@ -279,6 +344,10 @@ TEST_CASE("options: help and version are printed whatever else is wrong") {
                     "--cluster-secret-file",
                     "--cluster-token-file",
                     "--log-level",
+                    "--retention",
+                    "--quota-bytes",
+                    "--log-retention-entries",
+                    "--verify",
                     "--advertise",
                     "--config",
                     "--help",
