@@ -36,6 +36,10 @@ using peer_replication = caf::typed_actor<
     caf::reacts_to<append_entries>,
     /// What became of them.
     caf::reacts_to<append_entries_reply>,
+    /// A piece of the leader's state, for a node that its log cannot bring up to date; and what became of it.
+    caf::reacts_to<install_snapshot>, caf::reacts_to<install_snapshot_reply>,
+    /// The checksum of the peer's state.
+    caf::reacts_to<state_digest>,
     /// A gateway's commands for the log.
     caf::reacts_to<propose>,
     /// A gateway asks how far a read must have applied.
@@ -124,12 +128,17 @@ using heartbeat_actor = peer_heartbeat::extend<
     /// Own timer, once a heartbeat interval.
     caf::reacts_to<heartbeat_tick>>;
 
-/// The one writer of raft.db; it waits for the disk, so it is detached. Answers log_written and log_loaded.
-using log_writer_actor = caf::typed_actor<caf::reacts_to<write_log>, caf::reacts_to<load_log>>;
+/// The one writer of raft.db; it waits for the disk, so it is detached. Answers log_written and log_loaded. After a
+/// failure it tries to mend the file until it can say log_recovered.
+using log_writer_actor = caf::typed_actor<caf::reacts_to<write_log>, caf::reacts_to<load_log>,
+                                          /// Own timer: the next attempt to mend.
+                                          caf::reacts_to<log_writer_tick>>;
 
 /// Whom the state machine writes to within its node.
 struct state_machine_wiring {
-  caf::typed_actor<caf::reacts_to<applied_batch>, caf::reacts_to<query_answers>, caf::reacts_to<work_ready>> gateway;
+  caf::typed_actor<caf::reacts_to<applied_batch>, caf::reacts_to<query_answers>, caf::reacts_to<work_ready>,
+                   caf::reacts_to<state_replaced>>
+      gateway;
   caf::typed_actor<caf::reacts_to<fleet_events>, caf::reacts_to<fleet_snapshot>> fleet;
 };
 
@@ -161,11 +170,27 @@ using state_machine_actor = caf::typed_actor<
     caf::reacts_to<flush_state>,
     /// From the state writer.
     caf::reacts_to<state_written>,
+    /// The state is to be replaced, or not to be used. From the keeper.
+    caf::reacts_to<install_state>, caf::reacts_to<state_unusable>,
     /// Own timer: write behind.
     caf::reacts_to<flush_tick>>;
 
-/// The one writer of state.db; it waits for the disk, so it is detached. Answers state_written.
-using state_writer_actor = caf::typed_actor<caf::reacts_to<write_state>>;
+/// The one writer of the state's file; it waits for the disk, so it is detached. Answers state_written; after a failure
+/// it mends the file and writes again what failed.
+using state_writer_actor = caf::typed_actor<
+    /// From the state machine.
+    caf::reacts_to<write_state>, caf::reacts_to<swap_state>,
+    /// From the keeper.
+    caf::reacts_to<checkpoint_state>, caf::reacts_to<state_file_noted>,
+    /// A copy, for a peer or for a back-up. From the keeper and from the HTTP front.
+    caf::reacts_to<copy_state>,
+    /// Own timer: the next pages of a copy, the next attempt to mend.
+    caf::reacts_to<state_writer_tick>>;
+
+/// Reads and writes the files of snapshots on their way to and from peers; it waits for the disk, so it is detached.
+/// Owns the file that is coming in. Answers the keeper: snapshot_read, snapshot_stored, snapshot_loaded.
+using snapshot_actor = caf::typed_actor<caf::reacts_to<read_snapshot>, caf::reacts_to<remove_snapshot>,
+                                        caf::reacts_to<store_snapshot>, caf::reacts_to<discard_snapshot>>;
 
 /// Requests in flight: batching, forwarding, retries over a failover, long polls. Durable: nothing.
 using gateway_actor = peer_gateway::extend<
@@ -178,7 +203,7 @@ using gateway_actor = peer_gateway::extend<
     /// What applying came to, for commands of this node's sessions. From the state machine.
     caf::reacts_to<applied_batch>,
     /// From the state machine.
-    caf::reacts_to<query_answers>, caf::reacts_to<work_ready>,
+    caf::reacts_to<query_answers>, caf::reacts_to<work_ready>, caf::reacts_to<state_replaced>,
     /// Commands of this node's own making (expiries, figures). From fleet.
     caf::reacts_to<fleet_commands>,
     /// Own timer: time-outs and retries.
@@ -203,6 +228,8 @@ struct replication_wiring {
   heartbeat_actor heartbeat;
   log_writer_actor log_writer;
   state_machine_actor state_machine;
+  state_writer_actor state_writer;
+  snapshot_actor snapshots;
   gateway_actor gateway;
   fleet_actor fleet;
   caf::typed_actor<caf::reacts_to<cluster_known>> links;
@@ -232,9 +259,14 @@ using replication_actor = peer_replication::extend<
     /// From heartbeat.
     caf::reacts_to<round_evidence>,
     /// From the log writer.
-    caf::reacts_to<log_written>, caf::reacts_to<log_loaded>,
-    /// state.db cannot be written. From the state machine.
-    caf::reacts_to<disk_failed>,
+    caf::reacts_to<log_written>, caf::reacts_to<log_loaded>, caf::reacts_to<log_recovered>,
+    /// The state's file cannot be written, and can be again; its checksum; that it is damaged. From the state machine.
+    caf::reacts_to<disk_failed>, caf::reacts_to<disk_recovered>, caf::reacts_to<own_digest>,
+    caf::reacts_to<state_damaged>,
+    /// From the state writer.
+    caf::reacts_to<state_checkpointed>, caf::reacts_to<state_file_moved>, caf::reacts_to<state_copied>,
+    /// From the actor that handles snapshots' files.
+    caf::reacts_to<snapshot_read>, caf::reacts_to<snapshot_stored>, caf::reacts_to<snapshot_loaded>,
     /// From the HTTP front.
     caf::reacts_to<get_raft_status>, caf::reacts_to<injected_vote>, caf::reacts_to<injected_append>,
     caf::reacts_to<get_log>,

@@ -209,6 +209,7 @@ gateway_actor::behavior_type gateway_behavior(self_pointer self, gateway_deps de
         self->state.core->propose_own(std::move(x.commands), now(self));
         settle(self);
       },
+      [=](const state_replaced&) {},
       [=](const gateway_tick& x) {
         if (x.number != self->state.timer)
           return;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@
 /// with. None of them leaves the process, so none can be serialised.
 
 namespace coordinator {
+
+class state_machine;
 
 /// The link to a peer broke. Its handles are of no use any more.
 struct peer_down {
@@ -44,6 +47,8 @@ struct election_timeout {
 struct heartbeat_tick {};
 struct keeper_tick {};
 struct flush_tick {};
+struct log_writer_tick {};
+struct state_writer_tick {};
 struct gateway_tick {
   std::uint64_t number = 0;  ///< As election_timeout's.
 };
@@ -57,10 +62,16 @@ struct write_log {
   raft_write write;
 };
 
-/// That transaction is durable, or it failed; after a failure none succeeds.
+/// That transaction is durable, or it failed; after a failure none succeeds until `log_recovered` has come.
 struct log_written {
   std::uint64_t number = 0;
-  std::string error;  ///< Empty: durable.
+  std::string error;      ///< Empty: durable.
+  log_index first_index;  ///< The first entry that raft.db still holds.
+};
+
+/// raft.db can be written again: what it holds, as after a start.
+struct log_recovered {
+  std::shared_ptr<raft_contents> contents;
 };
 
 /// Entries that the keeper no longer holds in memory; answered by log_loaded.
@@ -77,14 +88,137 @@ struct log_loaded {
   std::string error;
 };
 
-/// One state.db transaction to be made.
+/// One transaction to be made in the state's file.
 struct write_state {
   state_write write;
+  std::uint64_t generation = 0;  ///< Comes back: tells writes of a state that was replaced meanwhile.
 };
 
+/// It was made; or it failed, is tried again, and a second one follows once it was made.
 struct state_written {
   log_index last_applied;
   std::string error;  ///< Empty: written.
+  std::uint64_t generation = 0;
+};
+
+/// To the state writer: checkpoint now. Answered by a state_checkpointed to the keeper, if it worked.
+struct checkpoint_state {};
+
+/// The state's file of this name holds at least what was applied up to `index`, whatever happens. To the keeper, after
+/// each complete checkpoint.
+struct state_checkpointed {
+  std::string file;
+  log_index index;
+};
+
+/// The state's file could not be synced and was copied to a new one of this name. To the keeper, which notes it in
+/// raft.db; nothing is removed before `state_file_noted`.
+struct state_file_moved {
+  std::string file;
+};
+/// raft.db names this file now. To the state writer, which removes the one before it.
+struct state_file_noted {
+  std::string file;
+};
+
+/// A consistent copy of the state is wanted, in a new file of the data directory; `done` is called once, on the state
+/// writer's thread, and must only hand the value over. Whoever asked removes the file.
+struct copy_state {
+  std::function<void(state_copied)> done;
+};
+
+/// A state that was built aside: its file, open and durable, and what it holds.
+struct loaded_state {
+  std::string file;  ///< Its name within the data directory.
+  std::unique_ptr<state_store> store;
+  std::unique_ptr<state_machine> machine;
+};
+
+/// Take this state in the place of the present one. From the keeper, when raft.db names its file, ordered after all
+/// entries that were committed before it.
+struct install_state {
+  std::shared_ptr<loaded_state> state;
+  std::string set_aside;  ///< Not empty: the file before it is evidence of this, and is kept.
+};
+
+/// From the state machine to its writer: the store in the place of the present one.
+struct swap_state {
+  std::shared_ptr<loaded_state> state;
+  std::string set_aside;
+};
+
+/// From the state machine to the gateway: all was replaced by a snapshot. What was in flight may be in it, and is to be
+/// asked for again: the same session and sequence are answered from what is kept.
+struct state_replaced {
+  log_index last_applied;
+  term_number last_applied_term;
+  bool maintenance = false;
+};
+
+/// Why the state must not be read or built on until another is installed; from the keeper to the state machine.
+struct state_unusable {
+  std::string why;
+};
+
+/// The state was found to be damaged, or a check of the files is under way or has ended. To the keeper.
+struct state_damaged {
+  std::string what;
+};
+
+/// The checksum after an index that all nodes report. From the state machine to the keeper.
+struct own_digest {
+  log_index index;
+  std::uint64_t checksum = 0;
+};
+
+// -- snapshots: the actor that reads and writes their files ------------------------
+
+/// A piece of a copy that this node made, for a peer.
+struct read_snapshot {
+  std::uint64_t request = 0;
+  std::string file;
+  std::uint64_t offset = 0;
+  std::uint32_t bytes = 0;
+};
+
+struct snapshot_read {
+  std::uint64_t request = 0;
+  std::string data;
+  std::uint32_t crc = 0;
+  std::string error;
+};
+
+/// A copy is of no more use.
+struct remove_snapshot {
+  std::string file;
+};
+
+/// A piece of a snapshot that comes in; the first one begins it, and ends another that was under way. The last one lets
+/// it be checked and read, which takes time.
+struct store_snapshot {
+  node_id source;
+  snapshot_info what;
+  std::uint64_t offset = 0;
+  std::string data;
+};
+
+/// All bytes before `offset` are in the file.
+struct snapshot_stored {
+  std::uint64_t number = 0;
+  std::uint64_t offset = 0;
+  std::string error;     ///< Not empty: this snapshot has ended, its file is gone.
+  bool damaged = false;  ///< The error is one of its contents, not of the disk.
+};
+
+/// It is whole, checked, durable and read.
+struct snapshot_loaded {
+  std::uint64_t number = 0;
+  std::shared_ptr<loaded_state> state;
+};
+
+/// What came in is not wanted: the file is removed.
+struct discard_snapshot {
+  std::uint64_t number = 0;
 };
 
 /// What a batch of entries came to. Sent for each batch that was applied, also when none of `commands` is this node's.
@@ -177,3 +311,26 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::injected_vote)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::injected_append)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::get_log)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::disk_failed)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::log_recovered)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::checkpoint_state)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::state_checkpointed)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::state_file_moved)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::state_file_noted)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::copy_state)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::install_state)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::swap_state)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::state_replaced)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::state_unusable)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::state_damaged)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::own_digest)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::read_snapshot)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::snapshot_read)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::remove_snapshot)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::store_snapshot)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::snapshot_stored)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::snapshot_loaded)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::discard_snapshot)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::disk_recovered)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::state_copied)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::log_writer_tick)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::state_writer_tick)

@@ -10,7 +10,7 @@ log_writer_actor::behavior_type log_writer_behavior(log_writer_actor::stateful_p
   self->state.store = std::move(store);
   return {
       [=](const write_log& x) {
-        log_written done{x.write.number, {}};
+        log_written done{x.write.number, {}, {}};
         try {
           if (!self->state.store)
             throw std::runtime_error("this node has no disk to write to");
@@ -34,6 +34,7 @@ log_writer_actor::behavior_type log_writer_behavior(log_writer_actor::stateful_p
         if (auto to = caf::actor_cast<asker>(self->current_sender()))
           self->send(to, std::move(done));
       },
+      [=](log_writer_tick) {},
   };
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "persistence/raft_store.hpp"
 #include "persistence/types.hpp"
 
 /// The vocabulary of Raft and of client requests, free of CAF. Messages of the first part travel between nodes
@@ -93,13 +94,14 @@ struct append_entries_reply {
   term_number conflict_term;
   log_index conflict_index;
   log_index prev_log_index;  ///< On refusal: the prev_log_index that was refused.
+  bool needs_state = false;  ///< The log is well, but what it was applied to is gone: send a snapshot.
 
   friend bool operator==(const append_entries_reply&, const append_entries_reply&) = default;
 
   template <class Inspector>
   friend typename Inspector::result_type inspect(Inspector& f, append_entries_reply& x) {
     return f(x.from, x.term, x.answers_term, x.success, x.match_index, x.last_log_index, x.conflict_term,
-             x.conflict_index, x.prev_log_index);
+             x.conflict_index, x.prev_log_index, x.needs_state);
   }
 };
 
@@ -139,6 +141,73 @@ struct timeout_now {
   template <class Inspector>
   friend typename Inspector::result_type inspect(Inspector& f, timeout_now& x) {
     return f(x.leader, x.term);
+  }
+};
+
+// -- between nodes: the state itself --------------------------------------------
+
+/// A consistent copy of one node's state file, on its way to another (Raft §7). Its bytes are equal whenever its
+/// sender and number are, so that a transfer goes on where it was broken off, in a later term too.
+struct snapshot_info {
+  std::uint64_t number = 0;    ///< Drawn at random by its sender; never 0.
+  log_base base;               ///< The last entry that is in it, and the membership in force there.
+  std::uint64_t size = 0;      ///< Bytes of the file.
+  std::uint64_t checksum = 0;  ///< Of the rows; see state_meta.
+
+  friend bool operator==(const snapshot_info&, const snapshot_info&) = default;
+
+  template <class Inspector>
+  friend typename Inspector::result_type inspect(Inspector& f, snapshot_info& x) {
+    return f(x.number, x.base, x.size, x.checksum);
+  }
+};
+
+/// A piece of a snapshot, 64 KiB at most; with no data it asks how much of it the receiver has already.
+struct install_snapshot {
+  sender leader;
+  term_number term;
+  snapshot_info what;
+  std::uint64_t offset = 0;
+  std::string data;
+  std::uint32_t crc = 0;  ///< CRC-32C of `data`.
+
+  template <class Inspector>
+  friend typename Inspector::result_type inspect(Inspector& f, install_snapshot& x) {
+    return f(x.leader, x.term, x.what, x.offset, x.data, x.crc);
+  }
+};
+
+struct install_snapshot_reply {
+  sender from;
+  term_number term;          ///< The follower's own term, saved before this is said.
+  term_number answers_term;  ///< The term of the install_snapshot that this answers.
+  std::uint64_t number = 0;  ///< Of the snapshot.
+  std::uint64_t offset = 0;  ///< All bytes before it have come.
+  /// What became of it: `installed` is said once the state is durable and the log begins after it; `useless` of one
+  /// that is not ahead of what the follower has applied; `damaged` of one that did not hold what it should.
+  enum class outcome : std::uint8_t { receiving, installed, useless, damaged } result = outcome::receiving;
+  log_index match_index;  ///< When installed: as in append_entries_reply.
+
+  friend bool operator==(const install_snapshot_reply&, const install_snapshot_reply&) = default;
+
+  template <class Inspector>
+  friend typename Inspector::result_type inspect(Inspector& f, install_snapshot_reply& x) {
+    return f(x.from, x.term, x.answers_term, x.number, x.offset, x.result, x.match_index);
+  }
+};
+
+/// The checksum of a node's state after it applied `index`, told to all peers now and then: equal logs give equal
+/// state (rule 9), and whoever finds a majority against itself has a damaged one.
+struct state_digest {
+  sender from;
+  log_index index;
+  std::uint64_t checksum = 0;
+
+  friend bool operator==(const state_digest&, const state_digest&) = default;
+
+  template <class Inspector>
+  friend typename Inspector::result_type inspect(Inspector& f, state_digest& x) {
+    return f(x.from, x.index, x.checksum);
   }
 };
 
@@ -468,6 +537,10 @@ struct raft_status {
   std::string waiting_for;              ///< Unformed: what is missing, in words.
   bool writable = true;                 ///< False: the disk failed; the node neither campaigns nor leads.
   std::string disk_error;
+  log_index snapshot_index;           ///< The log begins after it.
+  std::string state_error;            ///< Not empty: why the state cannot be used; a peer's is being fetched.
+  std::uint64_t snapshot_offset = 0;  ///< Of a snapshot that is coming in; and its size.
+  std::uint64_t snapshot_size = 0;
 };
 
 /// Asks the keeper; `done` is called once on the keeper's thread and must only hand the value over.
@@ -492,9 +565,20 @@ struct get_log {
   std::function<void(std::vector<log_entry>)> done;
 };
 
-/// From the state machine's writer or the log's: the file cannot be written.
+/// From the state machine's writer: its file cannot be written; and once it can be again.
 struct disk_failed {
   std::string what;
+};
+struct disk_recovered {};
+
+/// A copy of the state's file as it was at `last_applied`.
+struct state_copied {
+  std::string file;  ///< Its name within the data directory.
+  log_index last_applied;
+  term_number last_applied_term;
+  std::uint64_t checksum = 0;
+  std::uint64_t size = 0;
+  std::string error;  ///< Not empty: there is none.
 };
 
 }  // namespace coordinator

@@ -12,6 +12,7 @@
 #include "actors/heartbeat_actor.hpp"
 #include "actors/log_writer_actor.hpp"
 #include "actors/replication_actor.hpp"
+#include "actors/snapshot_actor.hpp"
 #include "actors/state_machine_actor.hpp"
 #include "actors/state_writer_actor.hpp"
 
@@ -36,9 +37,10 @@ void open_state(data_directory& directory, const node_id& id, const std::string&
 
 std::vector<std::pair<const char*, caf::strong_actor_ptr>> node_actors::all() const {
   auto strong = [](const auto& handle) { return caf::actor_cast<caf::strong_actor_ptr>(handle); };
-  return {{"fleet", strong(fleet)},           {"gateway", strong(gateway)},          {"election", strong(election)},
-          {"heartbeat", strong(heartbeat)},   {"replication", strong(keeper)},       {"state machine", strong(machine)},
-          {"log writer", strong(log_writer)}, {"state writer", strong(state_writer)}};
+  return {
+      {"fleet", strong(fleet)},           {"gateway", strong(gateway)},           {"election", strong(election)},
+      {"heartbeat", strong(heartbeat)},   {"replication", strong(keeper)},        {"state machine", strong(machine)},
+      {"log writer", strong(log_writer)}, {"state writer", strong(state_writer)}, {"snapshots", strong(snapshots)}};
 }
 
 node_stores open_stores(data_directory& directory, const node_id& id, const std::string& vfs,
@@ -100,9 +102,11 @@ node_actors spawn_node_actors(caf::actor_system& system, const node_settings& se
   if (settings.detached_writers) {
     actors.log_writer = system.spawn<caf::detached>(log_writer_behavior, std::move(stores.raft));
     actors.state_writer = system.spawn<caf::detached>(state_writer_behavior, std::move(stores.state));
+    actors.snapshots = system.spawn<caf::detached>(snapshot_behavior);
   } else {
     actors.log_writer = system.spawn(log_writer_behavior, std::move(stores.raft));
     actors.state_writer = system.spawn(state_writer_behavior, std::move(stores.state));
+    actors.snapshots = system.spawn(snapshot_behavior);
   }
   actors.election = system.spawn(
       election_behavior, election_deps{{actors.self, settings.election_timeout_min, settings.election_timeout_max,
@@ -132,7 +136,8 @@ void wire(const node_actors& actors, caf::typed_actor<caf::reacts_to<cluster_kno
   caf::anon_send(actors.machine, state_machine_wiring{actors.gateway, actors.fleet});
   caf::anon_send(actors.fleet, fleet_wiring{actors.gateway});
   caf::anon_send(actors.keeper, replication_wiring{actors.election, actors.heartbeat, actors.log_writer, actors.machine,
-                                                   actors.gateway, actors.fleet, std::move(links)});
+                                                   actors.state_writer, actors.snapshots, actors.gateway, actors.fleet,
+                                                   std::move(links)});
 }
 
 }  // namespace coordinator

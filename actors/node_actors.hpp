@@ -59,6 +59,7 @@ struct node_actors {
   log_writer_actor log_writer;
   state_machine_actor machine;
   state_writer_actor state_writer;
+  snapshot_actor snapshots;
   gateway_actor gateway;
   fleet_actor fleet;
   std::shared_ptr<gateway_intake> intake;

@@ -329,6 +329,9 @@ replication_actor::behavior_type replication_behavior(self_pointer self, replica
       [=](const append_entries_reply& reply) {
         run(self, self->state.core->on_append_entries_reply(reply, now(self)));
       },
+      [=](install_snapshot&) {},
+      [=](const install_snapshot_reply&) {},
+      [=](const state_digest&) {},
       [=](propose& batch) { run(self, self->state.core->on_propose(std::move(batch), now(self))); },
       [=](const read_index& ask) { run(self, self->state.core->on_read_index(ask, now(self))); },
       [=](const cluster_query& ask) {
@@ -375,6 +378,16 @@ replication_actor::behavior_type replication_behavior(self_pointer self, replica
       [=](const log_written& done) { on_written(self, done); },
       [=](log_loaded& loaded) { on_loaded(self, loaded); },
       [=](const disk_failed& failed) { run(self, self->state.core->on_disk_failed(failed.what, now(self))); },
+      [=](log_recovered&) {},
+      [=](disk_recovered) {},
+      [=](const own_digest&) {},
+      [=](const state_damaged&) {},
+      [=](const state_checkpointed&) {},
+      [=](const state_file_moved&) {},
+      [=](const state_copied&) {},
+      [=](snapshot_read&) {},
+      [=](const snapshot_stored&) {},
+      [=](snapshot_loaded&) {},
       // The HTTP front.
       [=](get_raft_status& ask) { ask.done(status(self)); },
       [=](injected_vote& ask) { on_injected_vote(self, std::move(ask)); },

@@ -28,7 +28,7 @@ void write_now(self_pointer self) {
   state.writing = true;
   state.writing_to = state.core->last_applied();
   state.writing_term = state.core->last_applied_term();
-  self->send(state.writer, write_state{state.core->take_dirty()});
+  self->send(state.writer, write_state{state.core->take_dirty(), 0});
 }
 
 void write_soon(self_pointer self) {
@@ -222,6 +222,8 @@ state_machine_actor::behavior_type state_machine_behavior(self_pointer self, sta
       },
       [=](flush_state& x) { on_flush(self, std::move(x)); },
       [=](const state_written& x) { on_written(self, x); },
+      [=](install_state&) {},
+      [=](const state_unusable&) {},
       [=](flush_tick) {
         self->state.flush_armed = false;
         write_now(self);

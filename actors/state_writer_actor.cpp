@@ -10,7 +10,7 @@ state_writer_actor::behavior_type state_writer_behavior(state_writer_actor::stat
   self->state.store = std::move(store);
   return {
       [=](const write_state& x) {
-        state_written done{x.write.last_applied, {}};
+        state_written done{x.write.last_applied, {}, x.generation};
         try {
           if (!self->state.store)
             throw std::runtime_error("this node has no disk to write to");
@@ -21,6 +21,11 @@ state_writer_actor::behavior_type state_writer_behavior(state_writer_actor::stat
         if (auto to = caf::actor_cast<asker>(self->current_sender()))
           self->send(to, std::move(done));
       },
+      [=](swap_state&) {},
+      [=](checkpoint_state) {},
+      [=](const state_file_noted&) {},
+      [=](copy_state& x) { x.done(state_copied{{}, {}, {}, 0, 0, "not yet"}); },
+      [=](state_writer_tick) {},
   };
 }
 

@@ -11,6 +11,22 @@
 
 namespace coordinator {
 
+/// What raft.db remembers of the entries that the log no longer holds: it begins after `index`.
+struct log_base {
+  log_index index;          ///< 0: nothing was ever dropped.
+  term_number term;         ///< Of entry `index`.
+  log_index members_index;  ///< Where the membership in force at `index` was written; 0: before the cluster was formed.
+  membership members;
+  std::int64_t time_ms = 0;  ///< Of entry `index`.
+
+  friend bool operator==(const log_base&, const log_base&) = default;
+
+  template <class Inspector>
+  friend typename Inspector::result_type inspect(Inspector& f, log_base& x) {
+    return f(x.index, x.term, x.members_index, x.members, x.time_ms);
+  }
+};
+
 /// What the keeper wants saved in one transaction.
 struct raft_write {
   std::uint64_t number = 0;                     ///< Counts the keeper's writes; rising, and not stored.

@@ -38,6 +38,7 @@ enum role : unsigned {
   machine_role,
   log_writer_role,
   state_writer_role,
+  snapshots_role,
   roles
 };
 

@@ -61,6 +61,9 @@ replication_actor::behavior_type fake_keeper_behavior(keeper_pointer self, std::
         self->send(self->state.wiring->gateway, std::move(view));
       },
       [](const transfer_leadership&) {},
+      [](const install_snapshot&) {},
+      [](const install_snapshot_reply&) {},
+      [](const state_digest&) {},
       [](const formation_status&) {},
       [](const formation_offer&) {},
       [](const formation_abandon&) {},
@@ -76,6 +79,16 @@ replication_actor::behavior_type fake_keeper_behavior(keeper_pointer self, std::
       [](const round_evidence&) {},
       [](const log_written&) {},
       [](const log_loaded&) {},
+      [](const log_recovered&) {},
+      [](disk_recovered) {},
+      [](const own_digest&) {},
+      [](const state_damaged&) {},
+      [](const state_checkpointed&) {},
+      [](const state_file_moved&) {},
+      [](const state_copied&) {},
+      [](const snapshot_read&) {},
+      [](const snapshot_stored&) {},
+      [](const snapshot_loaded&) {},
       [=](const disk_failed& x) { self->state.shared->disk_errors.push_back(x.what); },
       [=](const get_raft_status& x) {
         raft_status status;
@@ -103,8 +116,13 @@ state_writer_actor::behavior_type fake_writer_behavior(state_writer_actor::state
         auto& disk = *self->state.shared;
         disk.writes.push_back(x.write);
         if (!disk.hold)
-          self->send(caf::actor_cast<asker>(self->current_sender()), state_written{x.write.last_applied, disk.error});
+          self->send(caf::actor_cast<asker>(self->current_sender()), state_written{x.write.last_applied, disk.error, x.generation});
       },
+      [](const swap_state&) {},
+      [](checkpoint_state) {},
+      [](const state_file_noted&) {},
+      [](const copy_state&) {},
+      [](state_writer_tick) {},
   };
 }
 
