@@ -219,6 +219,8 @@ using fleet_actor = peer_fleet::extend<
     caf::reacts_to<role_changed>,
     /// From the state machine: what applying changed for workers and attempts.
     caf::reacts_to<fleet_events>, caf::reacts_to<fleet_snapshot>,
+    /// How much the node's files hold, once a second, whoever leads. From whoever measures it.
+    caf::reacts_to<storage_use>,
     /// Own timer.
     caf::reacts_to<fleet_tick>>;
 

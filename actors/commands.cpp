@@ -13,7 +13,7 @@ constexpr std::array<std::string_view, task_status_count> task_status_words = {
 constexpr std::array<std::string_view, 5> worker_status_words = {"idle", "running", "busy", "draining", "offline"};
 constexpr std::array<std::string_view, 7> attempt_outcome_words = {
     "none", "completed", "failed", "cancelled", "lease_lost", "worker_offline", "timeout"};
-constexpr std::array<std::string_view, 16> result_code_words = {"ok",
+constexpr std::array<std::string_view, 17> result_code_words = {"ok",
                                                                 "not_found",
                                                                 "conflict",
                                                                 "precondition_failed",
@@ -28,11 +28,13 @@ constexpr std::array<std::string_view, 16> result_code_words = {"ok",
                                                                 "maintenance",
                                                                 "closed_session",
                                                                 "stale_sequence",
-                                                                "unreadable"};
+                                                                "unreadable",
+                                                                "storage_full"};
 constexpr std::array<std::string_view, std::variant_size_v<command_body>> body_words = {
-    "tick",         "open_session",  "put_key",         "delete_key",   "register_worker", "set_worker_status",
-    "drain_worker", "remove_worker", "submit_tasks",    "claim_tasks",  "complete_task",   "fail_task",
-    "cancel_task",  "mark_running",  "expire_attempts", "mark_offline", "report_figures",  "set_maintenance"};
+    "tick",         "open_session",     "put_key",         "delete_key",   "register_worker", "set_worker_status",
+    "drain_worker", "remove_worker",    "submit_tasks",    "claim_tasks",  "complete_task",   "fail_task",
+    "cancel_task",  "mark_running",     "expire_attempts", "mark_offline", "report_figures",  "set_maintenance",
+    "retire_tasks", "set_storage_alarm"};
 
 template <std::size_t N>
 std::string_view word(const std::array<std::string_view, N>& words, std::size_t i) {

@@ -41,6 +41,7 @@ inline constexpr std::size_t idempotency_key_size = 128;
 inline constexpr std::size_t unfinished_tasks = 2'000'000;
 inline constexpr std::size_t idempotency_keys = 1'000'000;
 inline constexpr std::int64_t idempotency_ms = 3'600'000;
+inline constexpr std::uint32_t retired_tasks = 500;  ///< Finished tasks that leave with one entry.
 }  // namespace limits
 
 /// Stored and sent: never renumber.
@@ -185,9 +186,9 @@ struct remove_worker {
 };
 
 /// All or none. `ids` are the task ids in order, also when `idempotency_key` repeats. conflict (a task_id exists with
-/// another body), dependency_missing, dependency_cycle, maintenance, queue_full; `field` names what is at fault, as
-/// "tasks[3].depends_on[0]"; the front cuts "tasks[0]." off where the request was a single task. A task that exists
-/// with the same body is left as it is and is no error.
+/// another body), dependency_missing, dependency_cycle, maintenance, storage_full, queue_full; `field` names what is at
+/// fault, as "tasks[3].depends_on[0]"; the front cuts "tasks[0]." off where the request was a single task. A task that
+/// exists with the same body is left as it is and is no error.
 struct submit_tasks {
   std::vector<task_spec> tasks;
 };
@@ -264,6 +265,19 @@ struct set_maintenance {
   bool enabled = false;
 };
 
+/// From the leader's fleet: the tasks that finished before this time leave, those that finished first before others
+/// and, of equal times, those that were submitted first; `limit` of them at most. Nothing that finished at the time of
+/// the entry or later leaves, whatever the command says. ok: `version` is how many left.
+struct retire_tasks {
+  std::int64_t finished_before_ms = 0;
+  std::uint32_t limit = 0;
+};
+
+/// From the leader's fleet: its files have outgrown the quota, or have room again. New tasks are refused in between.
+struct set_storage_alarm {
+  bool full = false;
+};
+
 /// Carries time and nothing else, so that rows with a time limit end while no one writes.
 struct tick {};
 
@@ -271,7 +285,7 @@ struct tick {};
 using command_body =
     std::variant<tick, open_session, put_key, delete_key, register_worker, set_worker_status, drain_worker,
                  remove_worker, submit_tasks, claim_tasks, complete_task, fail_task, cancel_task, mark_running,
-                 expire_attempts, mark_offline, report_figures, set_maintenance>;
+                 expire_attempts, mark_offline, report_figures, set_maintenance, retire_tasks, set_storage_alarm>;
 
 /// One proposal. Every copy of it is the same bytes with the same (session, sequence).
 struct command {
@@ -310,6 +324,7 @@ enum class result_code : std::uint8_t {
   closed_session = 13,             ///< Not applied; the gateway opens another session. Never reaches a client.
   stale_sequence = 14,             ///< Below the lowest unanswered; not applied. Never reaches a client.
   unreadable = 15,                 ///< The entry does not decode: 500.
+  storage_full = 16,               ///< 507, not applied
 };
 /// The snake_case word for `code` of a problem document.
 std::string_view to_string(result_code x);
@@ -385,6 +400,8 @@ COORDINATOR_INSPECT(worker_figures, x.worker_id, x.last_heartbeat_ms, x.cpu_usag
                     x.current_task)
 COORDINATOR_INSPECT(report_figures, x.workers)
 COORDINATOR_INSPECT(set_maintenance, x.enabled)
+COORDINATOR_INSPECT(retire_tasks, x.finished_before_ms, x.limit)
+COORDINATOR_INSPECT(set_storage_alarm, x.full)
 COORDINATOR_INSPECT(command, x.session, x.sequence, x.lowest_unanswered, x.idempotency_key, x.request_hash, x.body)
 #undef COORDINATOR_INSPECT
 

@@ -107,6 +107,10 @@ command_result check_attempts(const std::vector<attempt_ref>& xs) {
 struct checker {
   command_result operator()(const tick&) const { return {}; }
   command_result operator()(const set_maintenance&) const { return {}; }
+  command_result operator()(const set_storage_alarm&) const { return {}; }
+  command_result operator()(const retire_tasks& x) const {
+    return x.limit >= 1 && x.limit <= limits::retired_tasks ? command_result{} : invalid("limit", "must be 1 to 500");
+  }
   command_result operator()(const open_session& x) const {
     return is_valid_id(x.node.value) ? command_result{} : bad_id("node");
   }

@@ -41,6 +41,16 @@ void fleet::on_leader(const fleet_view& view, std::int64_t now_ms) {
 
 void fleet::off_leader() {
   workers_.clear();
+  retire_proposed_ms_.reset();
+  over_quota_.reset();
+  alarm_proposed_ms_.reset();
+}
+
+void fleet::conditions(const fleet_conditions& x, std::int64_t now_ms) {
+  if (x.retire_steps != conditions_.retire_steps)
+    retire_proposed_ms_.reset();
+  conditions_ = x;
+  conditions_heard_ms_ = now_ms;
 }
 
 void fleet::apply(const fleet_event& event, std::int64_t now_ms) {
@@ -194,13 +204,15 @@ std::optional<worker_status> fleet::status_change(const worker& w, const std::st
   return wanted;
 }
 
-std::vector<command_body> fleet::tick(std::int64_t now_ms, std::int64_t wall_ms, bool has_timed_rows) {
+std::vector<command_body> fleet::tick(std::int64_t now_ms, std::int64_t wall_ms) {
   std::vector<command_body> out;
   find_silent(now_ms, out);
   find_expired(now_ms, out);
   find_started(out);
+  find_retired(now_ms, out);
+  watch_storage(now_ms, out);
   report(now_ms, wall_ms, out);
-  if (out.empty() && has_timed_rows && now_ms - last_proposal_ms_ >= 1'000)
+  if (out.empty() && waits_for_time(now_ms) && now_ms - last_proposal_ms_ >= 1'000)
     out.emplace_back(coordinator::tick{});
   if (!out.empty())
     last_proposal_ms_ = now_ms;
@@ -273,6 +285,49 @@ void fleet::find_started(std::vector<command_body>& out) {
     }
   if (!started.attempts.empty())
     out.emplace_back(std::move(started));
+}
+
+void fleet::find_retired(std::int64_t now_ms, std::vector<command_body>& out) {
+  if (options_.retention_ms <= 0 || conditions_.oldest_finished_ms == 0)
+    return;
+  // Only time that is applied counts: what this node believes of time would let tasks leave early.
+  const auto before = conditions_.applied_time_ms - options_.retention_ms;
+  if (conditions_.oldest_finished_ms >= before)
+    return;
+  // One step after the other, and only when the one before is applied: a backlog of any size is no flood.
+  if (retire_proposed_ms_ && now_ms - *retire_proposed_ms_ < options_.proposal_timeout_ms)
+    return;
+  retire_proposed_ms_ = now_ms;
+  out.emplace_back(retire_tasks{before, limits::retired_tasks});
+}
+
+bool fleet::waits_for_time(std::int64_t now_ms) const {
+  if (conditions_.has_timed_rows)
+    return true;
+  if (options_.retention_ms <= 0 || conditions_.oldest_finished_ms == 0)
+    return false;
+  // An estimate is enough to ask for the time, which the next entry then carries.
+  const auto estimate = conditions_.applied_time_ms + (now_ms - conditions_heard_ms_);
+  return conditions_.oldest_finished_ms + options_.retention_ms < estimate;
+}
+
+void fleet::watch_storage(std::int64_t now_ms, std::vector<command_body>& out) {
+  if (options_.quota_bytes == 0) {
+    over_quota_ = false;
+  } else if (used_bytes_) {
+    // Once over it, a tenth has to be free before new tasks come in: an alarm that comes and goes helps nobody. The
+    // leader before may have judged another disk, so a new one begins with the quota itself.
+    const auto least = over_quota_.value_or(false) ? options_.quota_bytes / 10 * 9 : options_.quota_bytes;
+    over_quota_ = over_quota_.value_or(false) ? *used_bytes_ >= least : *used_bytes_ > least;
+  }
+  if (!over_quota_ || *over_quota_ == conditions_.storage_full) {
+    alarm_proposed_ms_.reset();
+    return;
+  }
+  if (alarm_proposed_ms_ && now_ms - *alarm_proposed_ms_ < options_.proposal_timeout_ms)
+    return;
+  alarm_proposed_ms_ = now_ms;
+  out.emplace_back(set_storage_alarm{*over_quota_});
 }
 
 void fleet::report(std::int64_t now_ms, std::int64_t wall_ms, std::vector<command_body>& out) {

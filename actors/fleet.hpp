@@ -18,6 +18,8 @@ struct fleet_options {
   std::int64_t worker_timeout_ms = 30'000;   ///< A worker silent for this long is offline.
   std::int64_t figures_interval_ms = 1'000;  ///< At most one report_figures in this time.
   std::int64_t proposal_timeout_ms = 5'000;  ///< An expiry that has not been applied by then is proposed again.
+  std::int64_t retention_ms = 0;             ///< Finished tasks leave after it, in applied time; 0: never.
+  std::uint64_t quota_bytes = 0;             ///< New tasks are refused while the node's files hold more; 0: never.
 };
 
 /// What a heartbeat comes to.
@@ -42,6 +44,12 @@ class fleet {
   void on_leader(const fleet_view& view, std::int64_t now_ms);
   void off_leader();
 
+  /// What applying has come to, last of all with the snapshot that `on_leader` is given; before the events of the same
+  /// entries or after them.
+  void conditions(const fleet_conditions& x, std::int64_t now_ms);
+  /// How much this node's files hold. Counts at a new leader, too, which else knows nothing of its own disk.
+  void storage_use(std::uint64_t bytes) { used_bytes_ = bytes; }
+
   /// What an entry after that view changed.
   void apply(const fleet_event& event, std::int64_t now_ms);
 
@@ -50,9 +58,9 @@ class fleet {
   /// A claim counts as a heartbeat that lists nothing.
   heard claimed(const std::string& worker_id, std::int64_t now_ms);
 
-  /// Commands to propose now. To be called some ten times a second. `has_timed_rows` is the state machine's: with it,
-  /// a second without any other command of the fleet's gets a tick.
-  std::vector<command_body> tick(std::int64_t now_ms, std::int64_t wall_ms, bool has_timed_rows);
+  /// Commands to propose now. To be called some times a second. While rows end with time, or a finished task should be
+  /// old enough by now to leave, a second without any other command of the fleet's gets a tick.
+  std::vector<command_body> tick(std::int64_t now_ms, std::int64_t wall_ms);
 
  private:
   struct lease {
@@ -89,6 +97,9 @@ class fleet {
   void find_silent(std::int64_t now_ms, std::vector<command_body>& out);
   void find_expired(std::int64_t now_ms, std::vector<command_body>& out);
   void find_started(std::vector<command_body>& out);
+  void find_retired(std::int64_t now_ms, std::vector<command_body>& out);
+  void watch_storage(std::int64_t now_ms, std::vector<command_body>& out);
+  bool waits_for_time(std::int64_t now_ms) const;
   void report(std::int64_t now_ms, std::int64_t wall_ms, std::vector<command_body>& out);
   std::optional<attempt_outcome> expiry_of(const worker& w, const lease& x, std::int64_t now_ms) const;
 
@@ -96,6 +107,13 @@ class fleet {
   std::map<std::string, worker> workers_;
   std::int64_t last_report_ms_ = 0;
   std::int64_t last_proposal_ms_ = 0;
+
+  fleet_conditions conditions_;
+  std::int64_t conditions_heard_ms_ = 0;
+  std::optional<std::int64_t> retire_proposed_ms_;  ///< Until it is seen to be applied.
+  std::optional<std::uint64_t> used_bytes_;
+  std::optional<bool> over_quota_;                 ///< None: not judged yet in this leadership.
+  std::optional<std::int64_t> alarm_proposed_ms_;  ///< Until the applied alarm is what it should be.
 };
 
 }  // namespace coordinator

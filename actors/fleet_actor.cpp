@@ -48,8 +48,8 @@ void on_snapshot(self_pointer self, const fleet_snapshot& x) {
     return;
   state.following = true;
   state.followed_to = x.last_applied;
-  state.has_timed_rows = x.has_timed_rows;
   state.core->on_leader(x.view, now_ms(self));
+  state.core->conditions(x.conditions, now_ms(self));
   if (!state.ticking) {
     state.ticking = true;
     self->delayed_send(self, tick_interval, fleet_tick{});
@@ -62,7 +62,7 @@ void on_events(self_pointer self, const fleet_events& x) {
   if (!state.following || x.last_applied <= state.followed_to)
     return;
   state.followed_to = x.last_applied;
-  state.has_timed_rows = x.has_timed_rows;
+  state.core->conditions(x.conditions, now_ms(self));
   for (auto& event : x.events)
     state.core->apply(event, now_ms(self));
 }
@@ -73,7 +73,7 @@ void on_tick(self_pointer self) {
     state.ticking = false;
     return;
   }
-  propose(self, state.core->tick(now_ms(self), state.clock.wall_ms(), state.has_timed_rows));
+  propose(self, state.core->tick(now_ms(self), state.clock.wall_ms()));
   self->delayed_send(self, tick_interval, fleet_tick{});
 }
 
@@ -119,6 +119,7 @@ fleet_actor::behavior_type fleet_behavior(self_pointer self, fleet_deps deps) {
       [=](const role_changed& role) { on_role(self, role); },
       [=](const fleet_events& events) { on_events(self, events); },
       [=](const fleet_snapshot& snapshot) { on_snapshot(self, snapshot); },
+      [=](const storage_use& x) { self->state.core->storage_use(x.bytes); },
       [=](fleet_tick) { on_tick(self); },
   };
 }

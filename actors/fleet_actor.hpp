@@ -25,7 +25,6 @@ struct fleet_state {
   bool following = false;  ///< This node leads, and the snapshot is in.
   bool asked = false;      ///< The snapshot has been asked for in this leadership.
   log_index followed_to;   ///< What the core knows.
-  bool has_timed_rows = false;
   bool ticking = false;
 };
 

@@ -136,6 +136,7 @@ void on_applied(self_pointer self, const applied_batch& x) {
     known.last_applied = x.last_applied;
     known.last_applied_term = x.last_applied_term;
     known.maintenance = x.maintenance;
+    known.storage_full = x.storage_full;
   });
   if (x.commands.empty())
     return;

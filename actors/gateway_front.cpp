@@ -64,6 +64,7 @@ class actor_gateway_port final : public gateway_port {
       view.last_applied = known.last_applied;
       view.last_applied_term = known.last_applied_term;
       view.maintenance = known.maintenance;
+      view.storage_full = known.storage_full;
       done(std::move(view));
     };
     caf::anon_send(deps_.keeper, get_raft_status{at_any_rate(std::move(complete), view.raft)});

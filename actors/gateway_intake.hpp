@@ -57,6 +57,7 @@ class gateway_intake {
     log_index last_applied;
     term_number last_applied_term;
     bool maintenance = false;
+    bool storage_full = false;
   };
 
   /// Queues it; once the gateway is leaving, a client's request is answered at once with "shutting_down".

@@ -74,6 +74,7 @@ struct node_view {
   log_index last_applied;
   term_number last_applied_term;
   bool maintenance = false;
+  bool storage_full = false;  ///< The quota is used up: new tasks are refused.
   std::string http_address;
   std::string cluster_address;
   std::int64_t uptime_ms = 0;

@@ -226,6 +226,7 @@ struct applied_batch {
   log_index last_applied;
   term_number last_applied_term;
   bool maintenance = false;
+  bool storage_full = false;
   std::vector<applied_command> commands;  ///< Of this node's sessions, in the order of the log.
 };
 
@@ -247,14 +248,20 @@ struct get_fleet_snapshot {};
 struct fleet_snapshot {
   log_index last_applied;
   fleet_view view;
-  bool has_timed_rows = false;  ///< Rows exist that end with time: somebody has to see to it that entries come.
+  fleet_conditions conditions;
 };
 
 /// What applying changed, in the order of the log. Sent when there is something to say.
 struct fleet_events {
   log_index last_applied;
   std::vector<fleet_event> events;
-  bool has_timed_rows = false;
+  fleet_conditions conditions;
+};
+
+/// How much the node's files hold, once a second from whoever measures them: their sizes, less what is free inside them
+/// to be written again, or room that came back would never be seen.
+struct storage_use {
+  std::uint64_t bytes = 0;
 };
 
 struct fleet_commands {
@@ -293,6 +300,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::work_ready)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::get_fleet_snapshot)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::fleet_snapshot)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::fleet_events)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::storage_use)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::fleet_commands)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::flush_state)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::ask_leave)

@@ -120,7 +120,10 @@ node_actors spawn_node_actors(caf::actor_system& system, const node_settings& se
                                                                      actors.election});
   actors.machine = system.spawn(
       state_machine_behavior, state_machine_deps{std::move(machine), settings.id, actors.keeper, actors.state_writer});
-  actors.fleet = system.spawn(fleet_behavior, fleet_deps{actors.self, {}, settings.clock, actors.machine});
+  fleet_options fleet;
+  fleet.retention_ms = settings.retention.count();
+  fleet.quota_bytes = settings.quota_bytes;
+  actors.fleet = system.spawn(fleet_behavior, fleet_deps{actors.self, fleet, settings.clock, actors.machine});
   actors.intake = std::make_shared<gateway_intake>();
   gateway_config gateway;
   gateway.self = actors.self;

@@ -153,6 +153,7 @@ struct counts_view {
   std::uint64_t idempotency_keys = 0;
   std::uint64_t requirement_classes = 0;  ///< Different sets of requirements among unfinished tasks.
   bool maintenance = false;
+  bool storage_full = false;  ///< New tasks are refused for want of room.
 };
 
 struct checksum_view {

@@ -53,7 +53,25 @@ struct state_events {
   /// Tasks became pending, or a worker has room again or may claim no more: look at the claims that wait.
   bool work_available = false;
   std::optional<bool> maintenance;
+  std::optional<bool> storage_full;
   std::vector<std::uint64_t> closed_sessions;
+};
+
+/// What of the applied state waits for time to pass, or for room on the disk: the leader's fleet sees to it.
+struct fleet_conditions {
+  bool has_timed_rows = false;          ///< Rows exist that end with time: somebody has to see to it that entries come.
+  bool storage_full = false;            ///< New tasks are refused for want of room.
+  std::int64_t oldest_finished_ms = 0;  ///< When the first of the finished tasks finished; 0: there is none.
+  std::uint64_t retire_steps = 0;       ///< retire_tasks applied since the node's start.
+  std::int64_t applied_time_ms = 0;
+
+  /// Whether the fleet would do anything else than it does by `told`. Time alone is told once a second, and only while
+  /// something waits for it.
+  bool differ_from(const fleet_conditions& told) const {
+    return has_timed_rows != told.has_timed_rows || storage_full != told.storage_full ||
+           oldest_finished_ms != told.oldest_finished_ms || retire_steps != told.retire_steps ||
+           (oldest_finished_ms > 0 && applied_time_ms - told.applied_time_ms >= 1'000);
+  }
 };
 
 /// An attempt that is assigned or running.

@@ -23,6 +23,7 @@ command_result refuse(result_code code, std::string detail, std::string field = 
 bool is_worth_keeping(const command& x, const command_result& result) {
   switch (result.code) {
     case result_code::maintenance:
+    case result_code::storage_full:
     case result_code::queue_full:
       return false;
     case result_code::ok:
@@ -144,8 +145,16 @@ command_result state_machine::execute(const command& x, std::uint64_t index, sta
           if (settings_.maintenance != body.enabled)
             events.maintenance = body.enabled;
           settings_.maintenance = body.enabled;
-          rows_.put(row_kind::settings, settings_id, to_bytes(settings_), settings_.hash);
+          put_settings();
           return {};
+        } else if constexpr (std::is_same_v<body_type, set_storage_alarm>) {
+          if (settings_.storage_full != body.full)
+            events.storage_full = body.full;
+          settings_.storage_full = body.full;
+          put_settings();
+          return {};
+        } else if constexpr (std::is_same_v<body_type, retire_tasks>) {
+          return retire(body, {index, applied_time_ms_, events});
         } else if constexpr (std::is_same_v<body_type, put_key>) {
           return keys_.apply(body, index, applied_time_ms_);
         } else if constexpr (std::is_same_v<body_type, delete_key>) {
@@ -153,10 +162,29 @@ command_result state_machine::execute(const command& x, std::uint64_t index, sta
         } else {
           if (std::is_same_v<body_type, submit_tasks> && settings_.maintenance)
             return refuse(result_code::maintenance, "maintenance is enabled: no new tasks are taken");
+          if (std::is_same_v<body_type, submit_tasks> && settings_.storage_full)
+            return refuse(result_code::storage_full, "the quota of disk space is used up: no new tasks are taken");
           return work_.apply(body, {index, applied_time_ms_, events});
         }
       },
       x.body);
+}
+
+command_result state_machine::retire(const retire_tasks& x, const work_table::context& c) {
+  auto result = work_.apply(x, c);
+  if (result.version > 0 && settings_.next_task != work_.next_ordinal()) {
+    settings_.next_task = work_.next_ordinal();
+    put_settings();
+  }
+  return result;
+}
+
+void state_machine::put_settings() {
+  rows_.put(row_kind::settings, settings_id, to_bytes(settings_), settings_.hash);
+}
+
+fleet_conditions state_machine::conditions() const {
+  return {has_timed_rows(), settings_.storage_full, work_.oldest_finished_ms(), work_.retire_steps(), applied_time_ms_};
 }
 
 void state_machine::note_checksum() {
@@ -190,6 +218,7 @@ query_result state_machine::answer(const query& x) const {
           out.sessions = sessions_.size();
           out.idempotency_keys = idempotency_.size();
           out.maintenance = settings_.maintenance;
+          out.storage_full = settings_.storage_full;
           return out;
         } else if constexpr (std::is_same_v<query_type, get_state>) {
           state_view out;
@@ -216,6 +245,7 @@ bool state_machine::load_row(std::uint8_t kind, std::string_view id, std::string
       if (id != settings_id || !from_bytes(body, settings_))
         return false;
       settings_.hash = rows_.loaded(row_kind::settings, id, body);
+      work_.load_next_ordinal(settings_.next_task);
       return true;
     case row_kind::key:
       return keys_.load(id, body);

@@ -78,6 +78,9 @@ class state_machine {
   /// Rows exist that end with time: the leader is to see to an entry a second.
   bool has_timed_rows() const { return idempotency_.size() > 0; }
   bool maintenance() const { return settings_.maintenance; }
+  /// New tasks are refused for want of room.
+  bool storage_full() const { return settings_.storage_full; }
+  fleet_conditions conditions() const;
 
   /// Which of these are to claim now, as indexes into `waiting`: those that would get a task if all claimed in this
   /// order, and those whose claim would be refused. Those already `promised` take their share first, wherever they
@@ -90,17 +93,21 @@ class state_machine {
  private:
   struct settings {
     bool maintenance = false;
+    bool storage_full = false;
+    task_ordinal next_task = 0;  ///< work_table::next_ordinal when a task left last.
     std::uint64_t hash = 0;
 
     template <class Inspector>
     friend typename Inspector::result_type inspect(Inspector& f, settings& x) {
-      return f(x.maintenance);
+      return f(x.maintenance, x.storage_full, x.next_task);
     }
   };
 
   void apply_command(const log_entry& entry, apply_outcome& out);
   command_result execute(const command& x, std::uint64_t index, state_events& events);
   command_result execute_once(const command& x, std::uint64_t index, apply_outcome& out);
+  command_result retire(const retire_tasks& x, const work_table::context& c);
+  void put_settings();
   void apply_members(const membership& members, state_events& events);
   void note_checksum();
   query_result answer_checksum(const get_checksum& x) const;

@@ -135,6 +135,7 @@ applied_batch begin_batch(const state_machine& core) {
   batch.last_applied = core.last_applied();
   batch.last_applied_term = core.last_applied_term();
   batch.maintenance = core.maintenance();
+  batch.storage_full = core.storage_full();
   return batch;
 }
 
@@ -174,10 +175,11 @@ void on_committed(self_pointer self, const committed& x) {
   batch.commands = std::move(applied);
   self->send(state.wiring.gateway, std::move(batch));
   events.last_applied = core.last_applied();
-  events.has_timed_rows = core.has_timed_rows();
-  if (!events.events.empty() || events.has_timed_rows != state.had_timed_rows)
+  events.conditions = core.conditions();
+  if (!events.events.empty() || events.conditions.differ_from(state.told_fleet)) {
+    state.told_fleet = events.conditions;
     self->send(state.wiring.fleet, std::move(events));
-  state.had_timed_rows = core.has_timed_rows();
+  }
   answer_queries(self);
   if (work_available)
     wake_claims(self);
@@ -206,7 +208,7 @@ state_machine_actor::behavior_type state_machine_behavior(self_pointer self, sta
   state.writer = deps.writer;
   state.written = state.core->last_applied();
   state.written_term = state.core->last_applied_term();
-  state.had_timed_rows = state.core->has_timed_rows();
+  state.told_fleet = state.core->conditions();
   return {
       [=](state_machine_wiring& wiring) {
         self->state.wiring = std::move(wiring);
@@ -218,7 +220,7 @@ state_machine_actor::behavior_type state_machine_behavior(self_pointer self, sta
       [=](get_fleet_snapshot) {
         auto& core = *self->state.core;
         self->send(self->state.wiring.fleet,
-                   fleet_snapshot{core.last_applied(), core.view_for_fleet(), core.has_timed_rows()});
+                   fleet_snapshot{core.last_applied(), core.view_for_fleet(), core.conditions()});
       },
       [=](flush_state& x) { on_flush(self, std::move(x)); },
       [=](const state_written& x) { on_written(self, x); },

@@ -42,7 +42,7 @@ struct state_machine_state {
   std::set<std::uint64_t> own_sessions;
   std::multimap<log_index, query_in_line> queries;  ///< By the index that they wait for.
   claim_line claims;
-  bool had_timed_rows = false;
+  fleet_conditions told_fleet;
 
   log_index written;  ///< What state.db is known to hold.
   term_number written_term;

@@ -33,11 +33,14 @@ command_result work_table::apply(const claim_tasks& x, context c) {
 
 work_table::attempt& work_table::begin_attempt(task& t, worker& w, context c) {
   auto name = worker_names_.index_of(w.id);
+  ++worker_names_[name].value.attempts;
   if (!t.attempts.empty())
     worker_names_[t.attempts.back().worker].value.tasks.erase(t.ordinal);
   worker_names_[name].value.tasks.insert(t.ordinal);
-  if (t.attempts.size() == kept_attempts)
+  if (t.attempts.size() == kept_attempts) {
+    forget_attempt(t.attempts.front().worker);
     t.attempts.erase(t.attempts.begin());
+  }
   auto& a = t.attempts.emplace_back();
   a.number = ++t.last_attempt;
   a.worker = name;

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <ranges>
 
 #include "actors/cursor.hpp"
 #include "actors/work_table.hpp"
@@ -92,11 +91,11 @@ task_page work_table::page_of(Iterator begin, Iterator end, const list_tasks& x)
       break;
     }
     last = *begin;
-    auto& t = tasks_[last];
-    if (!passes(t, x))
+    auto t = tasks_.find(last);
+    if (!t || !passes(*t, x))
       continue;
-    page.tasks.push_back(view(t));
-    bytes += t.spec_json.size() + t.result_json.size() + t.error.size();
+    page.tasks.push_back(view(*t));
+    bytes += t->spec_json.size() + t->result_json.size() + t->error.size();
   }
   return page;
 }
@@ -112,7 +111,7 @@ query_result work_table::answer(const list_tasks& x) const {
   }
   // The smallest list that holds all that pass is walked; the other filters only look at what it holds.
   const std::set<task_ordinal>* set = nullptr;
-  const std::vector<task_ordinal>* list = nullptr;
+  const task_list* list = nullptr;
   std::size_t size = tasks_.size();
   auto choose_set = [&](const std::set<task_ordinal>& candidate) {
     if (candidate.size() < size) {
@@ -121,7 +120,7 @@ query_result work_table::answer(const list_tasks& x) const {
       size = candidate.size();
     }
   };
-  auto choose_list = [&](const std::vector<task_ordinal>& candidate) {
+  auto choose_list = [&](const task_list& candidate) {
     if (candidate.size() < size) {
       list = &candidate;
       set = nullptr;
@@ -150,11 +149,11 @@ query_result work_table::answer(const list_tasks& x) const {
   }
   if (set)
     return page_of(set->lower_bound(from), set->end(), x);
-  if (list)
-    return page_of(std::lower_bound(list->begin(), list->end(), from), list->end(), x);
-  auto all = std::views::iota(std::min<task_ordinal>(from, static_cast<task_ordinal>(tasks_.size())),
-                              static_cast<task_ordinal>(tasks_.size()));
-  return page_of(all.begin(), all.end(), x);
+  if (list) {
+    auto first = list->all.begin() + static_cast<std::ptrdiff_t>(list->first);
+    return page_of(std::lower_bound(first, list->all.end(), from), list->all.end(), x);
+  }
+  return page_of(tasks_.begin(from), tasks_.end(), x);
 }
 
 query_result work_table::answer(const get_worker& x) const {
@@ -193,7 +192,7 @@ query_result work_table::answer(const get_run& x) const {
   result.run_id = x.run_id;
   result.tasks = run.tasks.size();
   result.by_status = run.by_status;
-  result.submitted_ms = tasks_[run.tasks.front()].submitted_ms;
+  result.submitted_ms = tasks_[run.tasks.all[run.tasks.first]].submitted_ms;
   std::uint64_t ended = 0;
   for (auto status : {task_status::completed, task_status::failed, task_status::cancelled})
     ended += run.by_status[static_cast<std::size_t>(status)];
@@ -214,8 +213,8 @@ void work_table::count(counts_view& out) const {
 void work_table::append_to(state_view& out) const {
   for (auto& [id, w] : workers_)
     out.workers.push_back(view(w));
-  for (auto& t : tasks_)
-    out.tasks.push_back(view(t));
+  for (auto ordinal : tasks_)
+    out.tasks.push_back(view(tasks_[ordinal]));
 }
 
 void work_table::append_to(fleet_view& out) const {
@@ -258,9 +257,13 @@ std::vector<std::size_t> work_table::pick_claimants(const std::vector<claimant>&
 }
 
 void work_table::fill(std::vector<assignment>& assignments) const {
-  for (auto& each : assignments)
-    if (auto found = tasks_by_id_.find(each.task_id); found != tasks_by_id_.end())
-      each.spec_json = tasks_[found->second].spec_json;
+  std::erase_if(assignments, [&](assignment& each) {
+    auto found = tasks_by_id_.find(each.task_id);
+    if (found == tasks_by_id_.end())
+      return true;
+    each.spec_json = tasks_[found->second].spec_json;
+    return false;
+  });
 }
 
 }  // namespace coordinator

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "actors/work_table.hpp"
 
 namespace coordinator {
@@ -101,12 +103,20 @@ bool work_table::load_worker(std::string_view id, std::string_view body) {
 
 bool work_table::load_task(std::string_view id, std::string_view body) {
   task_row row;
-  // Ordinals are dense and rows come in their order: a gap is a row that was lost.
-  if (!from_bytes(body, row) || id != ordered_id(tasks_.size()) ||
-      static_cast<std::size_t>(row.status) >= task_status_count || tasks_by_id_.contains(row.id))
+  std::uint64_t number = 0;
+  if (!read_ordered_id(id, number) || number < next_ordinal_ || number >= tasks_.end_number)
     return false;
-  auto& t = tasks_.emplace_back();
-  t.ordinal = static_cast<task_ordinal>(tasks_.size() - 1);
+  // Rows come in the order of ordinals, which are dense where no task can have left: a gap there is a row that was
+  // lost.
+  const auto ordinal = static_cast<task_ordinal>(number);
+  if (ordinal > std::max(next_ordinal_, kept_next_ordinal_))
+    return false;
+  if (!from_bytes(body, row) || static_cast<std::size_t>(row.status) >= task_status_count ||
+      tasks_by_id_.contains(row.id))
+    return false;
+  next_ordinal_ = ordinal + 1;
+  auto& t = tasks_.add(ordinal);
+  t.ordinal = ordinal;
   t.id = std::move(row.id);
   t.spec_json = std::move(row.spec_json);
   t.run = runs_.index_of(row.run_id);
@@ -128,6 +138,10 @@ bool work_table::load_task(std::string_view id, std::string_view body) {
   tasks_by_id_.emplace(t.id, t.ordinal);
   if (!is_final(t.status))
     t.requirement_class = queue_.acquire(row.requirements);
+  for (auto& a : t.attempts)
+    ++worker_names_[a.worker].value.attempts;
+  if (is_final(t.status))
+    finished_.push_back(ordinal);
   if (!t.attempts.empty()) {
     auto& name = worker_names_[t.attempts.back().worker];
     name.value.tasks.insert(t.ordinal);
@@ -140,18 +154,29 @@ bool work_table::load_task(std::string_view id, std::string_view body) {
 }
 
 bool work_table::loaded() {
-  for (auto& t : tasks_) {
+  next_ordinal_ = std::max(next_ordinal_, kept_next_ordinal_);
+  for (auto ordinal : tasks_) {
+    auto& t = tasks_[ordinal];
     if (t.is_active() && t.attempts.empty())
       return false;
     for (auto each : t.depends_on) {
-      if (each >= tasks_.size())
+      if (each >= next_ordinal_)
         return false;
-      if (t.status == task_status::blocked && tasks_[each].status != task_status::completed) {
+      // One that has left was completed: with any other end it would have cancelled this task.
+      auto cause = tasks_.find(each);
+      if (t.status == task_status::blocked && cause && cause->status != task_status::completed) {
         ++t.waiting_for;
-        tasks_[each].dependents.push_back(t.ordinal);
+        cause->dependents.push_back(t.ordinal);
       }
     }
   }
+  // Compared without a look at the tasks themselves: a start has little time for a million of them.
+  std::vector<std::pair<std::int64_t, task_ordinal>> finished;
+  finished.reserve(finished_.size());
+  for (auto ordinal : finished_)
+    finished.emplace_back(tasks_[ordinal].finished_ms, ordinal);
+  std::sort(finished.begin(), finished.end());
+  std::transform(finished.begin(), finished.end(), finished_.begin(), [](auto& each) { return each.second; });
   return true;
 }
 

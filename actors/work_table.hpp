@@ -11,6 +11,7 @@
 
 #include "actors/queries.hpp"
 #include "actors/rules.hpp"
+#include "actors/sparse_sequence.hpp"
 #include "actors/state_events.hpp"
 #include "actors/state_rows.hpp"
 #include "actors/task_queue.hpp"
@@ -29,10 +30,22 @@ class interned {
     if (auto found = find(name))
       return *found;
     auto index = static_cast<std::uint32_t>(items_.size());
-    items_.push_back({std::string{name}, {}});
+    if (free_.empty()) {
+      items_.emplace_back();
+    } else {
+      index = free_.back();
+      free_.pop_back();
+    }
+    items_[index] = {std::string{name}, {}};
     // The key views the kept name: a deque's elements stay where they are.
-    indexes_.emplace(items_.back().name, index);
+    indexes_.emplace(items_[index].name, index);
     return index;
+  }
+  /// Nobody holds this index any more; another name may get it.
+  void release(std::uint32_t index) {
+    indexes_.erase(items_[index].name);
+    items_[index] = {};
+    free_.push_back(index);
   }
   std::optional<std::uint32_t> find(std::string_view name) const {
     auto found = indexes_.find(name);
@@ -43,6 +56,7 @@ class interned {
 
  private:
   std::deque<item> items_;
+  std::vector<std::uint32_t> free_;
   std::unordered_map<std::string_view, std::uint32_t> indexes_;
 };
 
@@ -53,11 +67,12 @@ struct claimant {
   bool promised = false;  ///< It was told to claim, and its claim has not come yet.
 };
 
-/// Workers, tasks and who runs which attempt of what. They change together, so they have one owner. A task is never
-/// removed; its ordinal is its place in the order of submission.
+/// Workers, tasks and who runs which attempt of what. They change together, so they have one owner. A task's ordinal
+/// is its place in the order of submission, and is not used again when the task has left. Only finished tasks leave;
+/// what still names one, as a dependency or a late result, finds no such task.
 ///
 /// work_tasks.cpp: submission, cancelling, dependencies. work_attempts.cpp: claim to result. work_workers.cpp: workers.
-/// work_queries.cpp: reading. work_rows.cpp: rows of state.db.
+/// work_retention.cpp: finished tasks leave. work_queries.cpp: reading. work_rows.cpp: rows of state.db.
 class work_table {
  public:
   /// What an entry gives to its command besides the body.
@@ -82,11 +97,22 @@ class work_table {
   command_result apply(const remove_worker& x, context c);
   command_result apply(const mark_offline& x, context c);
   command_result apply(const report_figures& x, context c);
+  command_result apply(const retire_tasks& x, context c);
+
+  /// When the first of the finished tasks that are here finished; 0: there is none.
+  std::int64_t oldest_finished_ms() const;
+  /// retire_tasks applied by this object.
+  std::uint64_t retire_steps() const { return retire_steps_; }
+  /// The ordinal of the next new task. It follows from the rows only while none of the newest tasks has left, so it is
+  /// kept beside them with each retire_tasks that takes something away.
+  task_ordinal next_ordinal() const { return next_ordinal_; }
+  /// That number as it was kept; before the first load_task.
+  void load_next_ordinal(task_ordinal x) { kept_next_ordinal_ = x; }
 
   /// Puts the rows that the entry touched into the books, each once. To be called after each entry.
   void finish_entry();
 
-  /// Adds the tasks' texts to assignments that were stored without them.
+  /// Adds the tasks' texts to assignments that were stored without them. Those of tasks that have left go.
   void fill(std::vector<assignment>& assignments) const;
 
   query_result answer(const get_task& x) const;
@@ -174,13 +200,22 @@ class work_table {
                x.gpu_usage);
     }
   };
+  /// Tasks in the order of submission. Those that left are cleared away once they are the most.
+  struct task_list {
+    std::vector<task_ordinal> all;
+    std::size_t first = 0;  ///< Place of the first task that has not left.
+    std::size_t gone = 0;   ///< Tasks in `all` that have left.
+
+    std::size_t size() const { return all.size() - gone; }
+  };
   struct run_tasks {
-    std::vector<task_ordinal> tasks;
+    task_list tasks;
     status_counts by_status{};
     std::int64_t last_finished_ms = 0;
   };
   struct worker_tasks {
     std::set<task_ordinal> tasks;  ///< Whose present or last attempt is this worker's.
+    std::size_t attempts = 0;      ///< Records of attempts that name it.
   };
 
   // work_tasks.cpp
@@ -205,6 +240,15 @@ class work_table {
   command_result check_report(task& t, const std::string& worker_id, std::uint32_t number, attempt_outcome outcome,
                               bool& again) const;
 
+  /// A record of an attempt by this worker goes.
+  void forget_attempt(std::uint32_t worker);
+
+  // work_retention.cpp
+  void retire(task_ordinal ordinal);
+  void remove_from(task_list& list);
+  /// Brings those that finished first, at one and the same time, into the order of submission.
+  void order_oldest_finished();
+
   // work_workers.cpp
   worker* find_worker(const std::string& id);
   void touch(worker& w);
@@ -224,14 +268,21 @@ class work_table {
   state_rows& rows_;
   const defect_set& defects_;
 
-  std::deque<task> tasks_;
+  sparse_sequence<task> tasks_;
+  task_ordinal next_ordinal_ = 0;
+  task_ordinal kept_next_ordinal_ = 0;
   std::unordered_map<std::string_view, task_ordinal> tasks_by_id_;
   task_queue queue_;
   std::array<std::set<task_ordinal>, task_status_count> tasks_by_status_;
   interned<run_tasks> runs_;
-  interned<std::vector<task_ordinal>> types_;
+  interned<task_list> types_;
   interned<worker_tasks> worker_names_;
   std::map<std::string, worker, std::less<>> workers_;
+  /// Finished tasks by the time at which they finished; within one time only the first ones are in order, where that
+  /// time is `ordered_ms_`.
+  std::deque<task_ordinal> finished_;
+  std::int64_t ordered_ms_ = -1;
+  std::uint64_t retire_steps_ = 0;
   std::vector<task_ordinal> touched_tasks_;
   std::vector<std::string> touched_workers_;
 };

@@ -68,6 +68,8 @@ command_result work_table::check_submission(const submit_tasks& x) const {
     unfinished -= tasks_by_status_[static_cast<std::size_t>(status)].size();
   if (fresh > 0 && unfinished + fresh > limits::unfinished_tasks)
     return refuse(result_code::queue_full, "too many unfinished tasks");
+  if (fresh > tasks_.end_number - next_ordinal_)
+    return refuse(result_code::queue_full, "this cluster has numbered all the tasks that it can");
   return has_dependencies ? check_cycles(x) : command_result{};
 }
 
@@ -119,8 +121,8 @@ command_result work_table::apply(const submit_tasks& x, context c) {
     result.ids.push_back(spec.task_id);
     if (tasks_by_id_.contains(spec.task_id))
       continue;
-    auto& t = tasks_.emplace_back();
-    t.ordinal = static_cast<task_ordinal>(tasks_.size() - 1);
+    auto& t = tasks_.add(next_ordinal_);
+    t.ordinal = next_ordinal_++;
     t.id = spec.task_id;
     t.spec_json = spec.spec_json;
     t.run = runs_.index_of(spec.run_id);
@@ -161,10 +163,10 @@ command_result work_table::apply(const submit_tasks& x, context c) {
 void work_table::enter(task& t) {
   tasks_by_status_[static_cast<std::size_t>(t.status)].insert(t.ordinal);
   auto& run = runs_[t.run].value;
-  run.tasks.push_back(t.ordinal);
+  run.tasks.all.push_back(t.ordinal);
   ++run.by_status[static_cast<std::size_t>(t.status)];
   run.last_finished_ms = std::max(run.last_finished_ms, t.finished_ms);
-  types_[t.type].value.push_back(t.ordinal);
+  types_[t.type].value.all.push_back(t.ordinal);
   if (t.status == task_status::pending)
     queue_.push(t.requirement_class, t.priority, t.ordinal);
 }
@@ -187,6 +189,7 @@ void work_table::set_status(task& t, task_status to, context c) {
     t.finished_ms = c.now_ms;
     run.last_finished_ms = std::max(run.last_finished_ms, t.finished_ms);
     queue_.release(t.requirement_class);
+    finished_.push_back(t.ordinal);
   }
   auto worker = t.attempts.empty() ? std::string{} : worker_names_[t.attempts.back().worker].name;
   c.events.tasks.push_back({t.id, runs_[t.run].name, std::move(worker), to});
@@ -196,9 +199,10 @@ void work_table::set_status(task& t, task_status to, context c) {
 void work_table::release_dependents(task& t, context c) {
   auto dependents = std::exchange(t.dependents, {});
   for (auto each : dependents) {
-    auto& next = tasks_[each];
-    if (next.status == task_status::blocked && --next.waiting_for == 0)
-      set_status(next, task_status::pending, c);
+    // One that was cancelled meanwhile may have left.
+    auto next = tasks_.find(each);
+    if (next && next->status == task_status::blocked && --next->waiting_for == 0)
+      set_status(*next, task_status::pending, c);
   }
 }
 
@@ -211,12 +215,12 @@ void work_table::cancel_dependents(task& t, context c) {
                   (cause.status == task_status::failed ? "failed" : "was cancelled");
     auto dependents = std::exchange(cause.dependents, {});
     for (auto each : dependents) {
-      auto& next = tasks_[each];
-      if (next.status != task_status::blocked)
+      auto next = tasks_.find(each);
+      if (!next || next->status != task_status::blocked)
         continue;
-      next.error = reason;
-      next.waiting_for = 0;
-      set_status(next, task_status::cancelled, c);
+      next->error = reason;
+      next->waiting_for = 0;
+      set_status(*next, task_status::cancelled, c);
       ended.push_back(each);
     }
   }

@@ -31,6 +31,8 @@ int status_of(result_code code) {
       return 503;
     case result_code::unreadable:
       return 500;
+    case result_code::storage_full:
+      return 507;
   }
   return 500;
 }
@@ -73,10 +75,13 @@ std::optional<problem> why_not_written(const command_result& result, const std::
   if (p.detail.empty())
     p.detail = result.code == result_code::not_found ? "There is no such " + what + "." : "The request was refused.";
   p.field = result.field;
-  if (p.status == 503)
+  if (p.status == 503 || p.status == 507)
     p.outcome = "not_applied";
   if (p.status == 429)
     p.retry_after = 1;
+  // Room comes back as old tasks leave, which is no matter of a second.
+  if (p.status == 507)
+    p.retry_after = 60;
   return p;
 }
 

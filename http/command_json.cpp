@@ -103,6 +103,14 @@ void fields(A& a, set_maintenance& x) {
   a("enabled", x.enabled);
 }
 template <class A>
+void fields(A& a, retire_tasks& x) {
+  a("finished_before_ms", x.finished_before_ms), a("limit", x.limit);
+}
+template <class A>
+void fields(A& a, set_storage_alarm& x) {
+  a("full", x.full);
+}
+template <class A>
 void fields(A& a, member& x) {
   a("node_id", x.id.value), a("incarnation", x.incarnation.value), a("http_address", x.http_address);
   a("cluster_address", x.cluster_address), a("voter", x.voter);

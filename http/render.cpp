@@ -160,6 +160,7 @@ json render_status(const node_view& node) {
   out["http_address"] = node.http_address;
   out["cluster_address"] = node.cluster_address;
   out["maintenance"] = node.maintenance;
+  out["storage_full"] = node.storage_full;
   if (!raft.waiting_for.empty())
     out["waiting_for"] = raft.waiting_for;
   if (!raft.writable)

@@ -119,6 +119,7 @@ json operations_health(const node_view& node) {
   out["leader"] = node.raft.leader.empty() ? json{} : json(node.raft.leader.value);
   out["leader_contact_ms"] = node.raft.leader_contact_ms >= 0 ? json(node.raft.leader_contact_ms) : json{};
   out["maintenance"] = node.maintenance;
+  out["storage_full"] = node.storage_full;
   return out;
 }
 

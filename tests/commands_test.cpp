@@ -36,6 +36,8 @@ std::vector<command_body> one_of_each() {
       mark_offline{{"w1"}},
       report_figures{{figures}},
       set_maintenance{true},
+      retire_tasks{1'700'000'000'000, 500},
+      set_storage_alarm{true},
   };
 }
 

@@ -126,3 +126,53 @@ TEST_CASE("fleet actor: rows that end with time get an entry a second, and an id
   CHECK(ticks >= 7);
   CHECK(ticks <= 11);
 }
+
+TEST_CASE("fleet actor: finished tasks leave once they are old enough in applied time, with no entry before") {
+  fleet_options options;
+  options.retention_ms = 60'000;
+  local_node node{nullptr, options};
+  node.lead();
+  node.write(local_node::tasks(1'200));
+  node.run();
+  for (int i = 0; i < 1'200; ++i)
+    node.write(cancel_task{"t" + std::to_string(i)});
+  node.run();
+  node.pass(59'000);
+  CHECK(node.keeper->logged<tick>().empty());
+  node.pass(5'000);
+  CHECK(node.keeper->logged<retire_tasks>().size() == 3);
+  CHECK(node.keeper->logged<tick>().size() <= 3);
+  auto counts = node.read(get_counts{});
+  node.run();
+  REQUIRE(counts->has_value());
+  CHECK(std::get<counts_view>((*counts)->result).tasks_by_status == status_counts{});
+  auto entries = node.keeper->log.size();
+  node.pass(60'000);
+  CHECK(node.keeper->log.size() == entries);
+}
+
+TEST_CASE("fleet actor: new tasks are refused while the node's files hold more than the quota") {
+  fleet_options options;
+  options.quota_bytes = 1'000;
+  local_node node{nullptr, options};
+  node.lead();
+  auto submit = [&](const std::string& prefix) {
+    auto slot = node.write(local_node::tasks(1, prefix));
+    node.pass(500);
+    REQUIRE(slot->has_value());
+    return (*slot)->result.code;
+  };
+  CHECK(submit("a") == result_code::ok);
+  caf::anon_send(node.fleet, storage_use{1'001});
+  node.pass(500);
+  CHECK(submit("b") == result_code::storage_full);
+  CHECK(node.intake->known().storage_full);
+  caf::anon_send(node.fleet, storage_use{950});
+  node.pass(500);
+  CHECK(submit("b") == result_code::storage_full);
+  caf::anon_send(node.fleet, storage_use{800});
+  node.pass(500);
+  CHECK(submit("b") == result_code::ok);
+  CHECK_FALSE(node.intake->known().storage_full);
+  CHECK(node.keeper->logged<set_storage_alarm>().size() == 2);
+}

@@ -39,7 +39,12 @@ struct leader {
     x.running = std::move(running);
     return core.beat(x, now);
   }
-  std::vector<command_body> tick(bool has_timed_rows = false) { return core.tick(now, now + 7, has_timed_rows); }
+  std::vector<command_body> tick(bool has_timed_rows = false) {
+    fleet_conditions applied;
+    applied.has_timed_rows = has_timed_rows;
+    core.conditions(applied, now);
+    return core.tick(now, now + 7);
+  }
 
   /// Ticks for a while, with these heartbeats once a second, and gives all proposals of one kind.
   template <class Body>
@@ -318,15 +323,15 @@ TEST_CASE("fleet: a new leader gives every worker and every lease one full perio
   view.workers = {{"w", worker_status::idle, false, false}, {"gone", worker_status::idle, false, true}};
   view.attempts = {{{"assigned", 1}, "w", false, 0}, {{"running", 1}, "w", true, 1}};
   core.on_leader(view, start);
-  CHECK(core.tick(start + 14'999, 0, false).empty());
+  CHECK(core.tick(start + 14'999, 0).empty());
   // The attempt with a time-out gets it anew, and then its lease.
-  auto commands = core.tick(start + 15'001, 0, false);
+  auto commands = core.tick(start + 15'001, 0);
   CHECK(find<expire_attempts>(commands)->attempts.at(0).attempt == attempt_ref{"running", 1});
-  CHECK_FALSE(find<mark_offline>(core.tick(start + 29'999, 0, false)));
-  commands = core.tick(start + 30'000, 0, false);
+  CHECK_FALSE(find<mark_offline>(core.tick(start + 29'999, 0)));
+  commands = core.tick(start + 30'000, 0);
   CHECK(find<mark_offline>(commands)->workers == ids{"w"});
   core.off_leader();
-  CHECK(core.tick(start + 90'000, 0, false).empty());
+  CHECK(core.tick(start + 90'000, 0).empty());
 }
 
 TEST_CASE("fleet: what ran under the leader before and is listed no more uses up an attempt") {

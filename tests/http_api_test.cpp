@@ -67,7 +67,7 @@ TEST_CASE("api: status is this node's own view") {
   CHECK(status["current_leader"] == "node-2");
   for (auto field :
        {"node_id", "term", "commit_index", "last_applied", "last_log_index", "first_log_index", "snapshot_index",
-        "uptime_ms", "version", "cluster_id", "http_address", "cluster_address", "maintenance"})
+        "uptime_ms", "version", "cluster_id", "http_address", "cluster_address", "maintenance", "storage_full"})
     CHECK(status.contains(field));
   CHECK(header(response, "X-Coordinator-Applied-Index") == "0");
 }
@@ -182,6 +182,7 @@ TEST_CASE("api: every result of a command has its status") {
                               {result_code::too_many_idempotency_keys, 429},
                               {result_code::queue_full, 429},
                               {result_code::maintenance, 503},
+                              {result_code::storage_full, 507},
                               {result_code::unreadable, 500}}) {
     f.port.write_answer.result.code = code;
     f.port.write_answer.result.field = "tasks[0].depends_on[0]";
@@ -192,6 +193,17 @@ TEST_CASE("api: every result of a command has its status") {
     if (code != result_code::invalid)
       CHECK(body(response)["code"] == std::string{to_string(code)});
   }
+}
+
+TEST_CASE("api: a quota that is used up is 507, was not applied, and may pass in a while") {
+  front f;
+  f.port.write_answer.result.code = result_code::storage_full;
+  auto response = f.ask("POST", "/api/tasks/submit", R"({"command":["true"]})");
+  CHECK(response.status == 507);
+  CHECK(body(response)["title"] == "Insufficient Storage");
+  CHECK(body(response)["code"] == "storage_full");
+  CHECK(body(response)["outcome"] == "not_applied");
+  CHECK(header(response, "Retry-After") == "60");
 }
 
 TEST_CASE("api: nothing that is malformed reaches the node") {

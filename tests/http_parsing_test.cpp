@@ -254,7 +254,9 @@ TEST_CASE("command json: every command comes back as the same bytes") {
                                       expire_attempts{{{{"t", 1}, attempt_outcome::lease_lost}}},
                                       mark_offline{{"w", "x"}},
                                       report_figures{{{"w", 123, 1.5, 2, 3, "t"}}},
-                                      set_maintenance{true}};
+                                      set_maintenance{true},
+                                      retire_tasks{1'700'000'000'000, 500},
+                                      set_storage_alarm{true}};
   // put_key and register_worker are there twice.
   CHECK(bodies.size() == std::variant_size_v<command_body> + 2);
   for (auto& body : bodies) {

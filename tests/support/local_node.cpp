@@ -128,7 +128,7 @@ state_writer_actor::behavior_type fake_writer_behavior(state_writer_actor::state
 
 }  // namespace
 
-local_node::local_node(std::unique_ptr<state_machine> core) {
+local_node::local_node(std::unique_ptr<state_machine> core, const fleet_options& for_fleet) {
   auto& sys = system.system();
   const sender self{{"n1"}, {11}};
   const auto clock = system.clock();
@@ -138,7 +138,7 @@ local_node::local_node(std::unique_ptr<state_machine> core) {
     core = std::make_unique<state_machine>();
   machine_actor = system.own(
       sys.spawn(state_machine_behavior, state_machine_deps{std::move(core), self.id, keeper_actor, writer_actor}));
-  fleet = system.own(sys.spawn(fleet_behavior, fleet_deps{self, {}, clock, machine_actor}));
+  fleet = system.own(sys.spawn(fleet_behavior, fleet_deps{self, for_fleet, clock, machine_actor}));
   gateway_config config;
   config.self = self;
   config.boot_id = 77;

@@ -50,7 +50,7 @@ struct fake_writer {
 /// One node's gateway, state machine and fleet, with their real shells and without links, disk or Raft.
 struct local_node {
   /// `core` is an empty state unless given.
-  explicit local_node(std::unique_ptr<state_machine> core = nullptr);
+  explicit local_node(std::unique_ptr<state_machine> core = nullptr, const fleet_options& for_fleet = {});
   ~local_node();
 
   /// Tells the actors of a role, as the keeper would.
