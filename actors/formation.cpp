@@ -51,16 +51,13 @@ const formation_status* formation::said_by(const node_id& id) const {
 /// Everyone is reachable, not formed, and expects the same nodes.
 bool formation::everyone_agrees() const {
   auto ids = expects();
-  if (ids.empty())
-    return false;
+  std::size_t agree = 0;
   for (auto& id : ids) {
-    if (id == config_.self.id)
-      continue;
     auto said = said_by(id);
-    if (!said || !said->founded.cluster_id.empty() || said->expects != ids)
-      return false;
+    agree += id == config_.self.id || (said && said->founded.cluster_id.empty() && said->expects == ids);
   }
-  return true;
+  auto needed = config_.defects.has(defect::found_beside_formed) ? ids.size() / 2 + 1 : ids.size();
+  return !ids.empty() && agree >= needed;
 }
 
 /// Whether that founder still has the disk that it had when the proposal was made.
@@ -123,7 +120,8 @@ formation_actions formation::on_offer(const formation_offer& offer) {
   std::vector<node_id> founders;
   for (auto& m : offer.proposal.founders.members)
     founders.push_back(m.id);
-  bool mine = !ids.empty() && founders == ids && offer.from.id == ids.front() && lists(offer.proposal, config_.self);
+  bool all = founders == ids || config_.defects.has(defect::found_beside_formed);
+  bool mine = !ids.empty() && all && offer.from.id == ids.front() && lists(offer.proposal, config_.self);
   bool all_known = std::all_of(offer.proposal.founders.members.begin(), offer.proposal.founders.members.end(),
                                [&](const member& m) { return incarnation_is(m); });
   // One proposal at a time: it gives way only where this node has promised never to finish it.
@@ -177,7 +175,9 @@ void formation::try_to_complete(formation_actions& actions) const {
     return;
   // A founder that missed the end completes from a formed peer that lists its incarnation.
   for (auto& [id, peer] : peers_)
-    if (peer.said && !peer.said->founded.cluster_id.empty() && lists(peer.said->founded, config_.self)) {
+    if (peer.said && !peer.said->founded.cluster_id.empty() &&
+        (lists(peer.said->founded, config_.self) ||
+         (config_.defects.has(defect::ignore_incarnation) && peer.said->founded.founders.find(config_.self.id)))) {
       actions.found = peer.said->founded;
       return;
     }
@@ -253,7 +253,7 @@ genesis formation::propose(const std::string& cluster_id, std::int64_t wall_ms) 
   proposal.founders.members.push_back(
       {config_.self.id, config_.self.incarnation, config_.http_address, config_.cluster_address, true});
   for (auto& id : expects())
-    if (auto said = said_by(id))
+    if (auto said = said_by(id); said && said->founded.cluster_id.empty())
       proposal.founders.members.push_back(
           {id, said->from.incarnation, said->http_address, said->cluster_address, true});
   std::sort(proposal.founders.members.begin(), proposal.founders.members.end(),

@@ -63,9 +63,10 @@ replication_actions replication::on_request_vote(const request_vote& ask, const 
       adopt_term(ask.term, actions);
       become_follower(actions);
     }
+    bool undecided = config_.defects.has(defect::grant_in_two_steps) && state_write_ > durable_write_;
     granted = ask.term == state_.current_term && writable() && up_to_date(ask) &&
-              (!state_.voted_for || *state_.voted_for == ask.candidate.id);
-    if (granted && !state_.voted_for) {
+              (!state_.voted_for || *state_.voted_for == ask.candidate.id || undecided);
+    if (granted && state_.voted_for != ask.candidate.id) {
       state_.voted_for = ask.candidate.id;
       save_state();
     }
@@ -268,6 +269,8 @@ void replication::save_state() {
   if (!next_)
     next_.emplace();
   next_->state = state_;
+  if (state_.voted_for && config_.defects.has(defect::vote_without_term))
+    next_->state->current_term = state_.current_term - 1;
   state_write_ = next_number_;
 }
 
@@ -415,6 +418,8 @@ void replication::advance_apply(replication_actions& actions) {
       return;
     }
     handed_ = entries->back().index;
+    if (config_.defects.has(defect::drop_committed_of_older_term) && entries->back().term < state_.current_term)
+      continue;
     actions.apply.push_back({std::move(*entries), commit_index_});
   }
 }

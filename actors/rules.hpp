@@ -2,6 +2,7 @@
 
 #include <bitset>
 #include <cstdint>
+#include <functional>
 
 namespace coordinator {
 
@@ -34,6 +35,11 @@ enum class defect : std::uint8_t {
   step_down_clears_vote,          ///< 1: a step-down in the same term forgets the vote.
   truncate_matching_suffix,       ///< 4: a delayed append cuts entries that match (Raft §5.3).
   stale_attempt_accepted,         ///< 10: a result of an attempt that was given to another counts.
+  vote_without_term,              ///< 2: a vote is saved, its term is not.
+  grant_in_two_steps,             ///< 1: a vote that is still being saved does not bar another one.
+  drop_committed_of_older_term,   ///< 4: the state machine is not given what an older term wrote.
+  applied_index_apart_from_data,  ///< 9: state.db gets last_applied in a transaction before its rows.
+  found_beside_formed,            ///< 12: founders go on without those that are gone or formed.
   count_,
 };
 
@@ -44,6 +50,9 @@ class defect_set {
   bool has(defect d) const;
   bool any() const { return bits_.any(); }
   void add(defect d) { bits_.set(static_cast<std::size_t>(d)); }
+
+  /// What `apply_reads_clock` reads, in milliseconds; empty: the system's clock.
+  std::function<std::int64_t()> clock;
 
  private:
   std::bitset<static_cast<std::size_t>(defect::count_)> bits_;

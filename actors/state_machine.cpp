@@ -59,7 +59,9 @@ apply_outcome state_machine::apply(const log_entry& entry) {
   apply_outcome out;
   out.index = entry.index;
   applied_time_ms_ = std::max(applied_time_ms_, entry.time_ms);
-  if (defects_.has(defect::apply_reads_clock))
+  if (defects_.has(defect::apply_reads_clock) && defects_.clock)
+    applied_time_ms_ = defects_.clock();
+  else if (defects_.has(defect::apply_reads_clock))
     applied_time_ms_ =
         std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
             .count();

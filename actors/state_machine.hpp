@@ -89,6 +89,7 @@ class state_machine {
     return work_.pick_claimants(waiting);
   }
   fleet_view view_for_fleet() const;
+  const defect_set& defects() const { return defects_; }
 
  private:
   struct settings {

@@ -28,7 +28,13 @@ void write_now(self_pointer self) {
   state.writing = true;
   state.writing_to = state.core->last_applied();
   state.writing_term = state.core->last_applied_term();
-  self->send(state.writer, write_state{state.core->take_dirty(), 0});
+  auto dirty = state.core->take_dirty();
+  if (state.core->defects().has(defect::applied_index_apart_from_data)) {
+    auto rows = std::exchange(dirty.rows, {});
+    self->send(state.writer, write_state{dirty, 0});
+    dirty.rows = std::move(rows);
+  }
+  self->send(state.writer, write_state{std::move(dirty), 0});
 }
 
 void write_soon(self_pointer self) {

@@ -118,6 +118,8 @@ void checker::after_keeper(unsigned node, const replication& keeper, const std::
   saved(n, keeper);
   if (founded && founded_.empty())
     check_founding(n, *founded);
+  if (founded && founded->cluster_id != founded_)
+    violate("one cluster is founded", n.id.value + " belongs to another cluster than " + founded_);
   n.formed = n.formed || (keeper.formed() && keeper.durable_index() >= log_index{1});
   check_term(n, keeper);
   check_log(n, keeper);
@@ -246,7 +248,7 @@ void checker::check_commit(witness& n, const replication& keeper) {
                                                                   " of an older term in term " +
                                                                   text(keeper.current_term()) + " (figure 8)");
     auto disks = disks_with({i}, term);
-    if (disks < nodes_.size() / 2 + 1)
+    if (disks < quorum())
       return violate(
           "a committed entry is on a majority of disks",
           n.id.value + " commits " + std::to_string(i) + ", which is on " + std::to_string(disks) + " disks");
@@ -322,6 +324,20 @@ void checker::said(unsigned node, const replication& keeper, const node_id& to, 
     violate("a vote is saved before it is said",
             n.id.value + " votes for " + to.value + " in term " + text(x.term) + " before that is saved");
   note_vote(n, x.term, to);
+}
+
+void checker::asked(const read_index& x) {
+  // An old copy of the question may come again: what was committed when it was asked for the first time counts.
+  reads_.emplace(std::pair{x.from.id, x.request}, committed());
+}
+
+void checker::said(unsigned node, const node_id& to, const read_index_reply& x) {
+  auto& n = nodes_[node];
+  auto question = reads_.find({to, x.request});
+  if (x.ok && question != reads_.end() && x.index < question->second)
+    violate("a read index covers what was committed", n.id.value + " answers " + text(x.index) + ", when " +
+                                                          text(question->second) +
+                                                          " had been committed before it was asked");
 }
 
 void checker::said(unsigned node, const replication& keeper, const append_entries_reply& x) {

@@ -25,6 +25,9 @@ class checker {
  public:
   explicit checker(unsigned nodes) : nodes_(nodes) {}
 
+  /// As many members as disks that a committed entry has to be on.
+  std::size_t quorum() const { return nodes_.size() / 2 + 1; }
+
   /// The first violation; later ones may only follow from it.
   const std::optional<violation>& found() const { return found_; }
   void violate(const std::string& invariant, const std::string& what);
@@ -47,6 +50,8 @@ class checker {
   void said(unsigned node, const replication& keeper, const node_id& to, const request_vote_reply&);
   void said(unsigned node, const replication& keeper, const append_entries_reply&);
   void said_term(unsigned node, const replication& keeper, term_number term);
+  void asked(const read_index&);
+  void said(unsigned node, const node_id& to, const read_index_reply&);
 
   /// Highest index that any leader took for committed.
   log_index committed() const { return {committed_.size()}; }
@@ -95,8 +100,9 @@ class checker {
   std::map<term_number, node_id> leaders_;
   std::set<term_number> campaigns_;
   std::string founded_;
-  std::vector<term_number> committed_;     ///< The term of each committed entry.
-  std::vector<term_number> committed_in_;  ///< The term in which a leader committed it.
+  std::map<std::pair<node_id, std::uint64_t>, log_index> reads_;  // What was committed when each was asked for.
+  std::vector<term_number> committed_;                            ///< The term of each committed entry.
+  std::vector<term_number> committed_in_;                         ///< The term in which a leader committed it.
   std::map<std::pair<log_index, term_number>, entry_known> entries_;
   std::vector<std::uint64_t> checksums_;  // Of the applied state at index i at i - 1.
   std::optional<violation> found_;

@@ -31,6 +31,8 @@ void clients::begin(unsigned who) {
     return;
   if (finishing_)
     return;
+  if (room_.now() < nodes_.quiet_until)
+    return think(who);
   if (!nodes_.up(me.node) || random_.one_in(5))
     me.node = static_cast<unsigned>(random_.below(nodes_.size()));
   if (auto leader = nodes_.leader(); leader < nodes_.size() && random_.one_in(4))
@@ -152,17 +154,18 @@ void clients::on_put(const call& x, const write_result& result) {
 void clients::saw(const call& x, std::uint64_t version, const std::string& value) {
   auto& key = keys_[x.key];
   auto where = key_name(x.key) + " version " + std::to_string(version);
+  auto named = [](const std::string& x) { return x.substr(0, x.find('.')); };
   if (!key.written.contains(value))
-    return watch_.violate("only what was written is read", where + " is " + value);
+    return watch_.violate("only what was written is read", where + " is " + named(value));
   if (key.refused.contains(value))
-    return watch_.violate("what is refused never shows", where + " is " + value + ", which was refused");
+    return watch_.violate("what is refused never shows", where + " is " + named(value) + ", which was refused");
   auto [at, fresh] = key.values.emplace(version, value);
   if (!fresh && at->second != value)
-    return watch_.violate("histories are linearizable", where + " is " + value + " and " + at->second);
+    return watch_.violate("histories are linearizable", where + " is " + named(value) + " and " + named(at->second));
   auto [known, first] = key.versions.emplace(value, version);
   if (!first && known->second != version)
-    return watch_.violate("a command is applied once",
-                          value + " is version " + std::to_string(known->second) + " and " + std::to_string(version));
+    return watch_.violate("a command is applied once", named(value) + " is version " + std::to_string(known->second) +
+                                                           " and " + std::to_string(version));
   key.floor = std::max(key.floor, version);
 }
 

@@ -150,6 +150,7 @@ bool cluster::start(unsigned number) {
   settings.clock = clock_of(number);
   settings.seed = random_.next();
   settings.defects = options_.defects;
+  settings.defects.clock = settings.clock.wall_ms;
   settings.detached_writers = false;
   n.actors = spawn_node_actors(room_.system(), settings, std::move(stores));
   ++n.boot;
@@ -341,11 +342,34 @@ void cluster::check_said(unsigned from, unsigned to, const caf::message& x) {
     watch_.said_term(from, core, x.get_as<beat>(0).term);
   else if (is<beat_reply>(x))
     watch_.said_term(from, core, x.get_as<beat_reply>(0).term);
+  else if (is<read_index>(x))
+    watch_.asked(x.get_as<read_index>(0));
+  else if (is<read_index_reply>(x))
+    watch_.said(from, nodes_[to].id, x.get_as<read_index_reply>(0));
   auto trap = nodes_[from].trap;
   if ((trap == ambush::vote && is<request_vote_reply>(x) && x.get_as<request_vote_reply>(0).vote_granted &&
        !x.get_as<request_vote_reply>(0).pre_vote) ||
       (trap == ambush::acknowledgement && is<append_entries_reply>(x) && x.get_as<append_entries_reply>(0).success))
     spring(from);
+}
+
+/// Whoever hears of a later term in an answer takes it over (Raft §5.1); held to only where nothing stands still.
+void cluster::check_adopted(unsigned to, const caf::message& x, microseconds delay) {
+  term_number term;
+  if (is<request_vote_reply>(x))
+    term = x.get_as<request_vote_reply>(0).term;
+  else if (is<append_entries_reply>(x))
+    term = x.get_as<append_entries_reply>(0).term;
+  else if (is<beat_reply>(x))
+    term = x.get_as<beat_reply>(0).term;
+  if (!strict || term <= keeper(to).current_term())
+    return;
+  room_.after(delay + microseconds{1}, [this, to, term, boot = boot(to)] {
+    if (strict && up(to) && this->boot(to) == boot && keeper(to).formed() && keeper(to).current_term() < term)
+      watch_.violate("a later term in an answer is taken over", name(to) + " was answered with term " +
+                                                                    std::to_string(term.value) + " and stays in term " +
+                                                                    std::to_string(keeper(to).current_term().value));
+  });
 }
 
 void cluster::carry(unsigned from, unsigned to, unsigned kind, caf::message what) {
@@ -373,7 +397,7 @@ void cluster::carry(unsigned from, unsigned to, unsigned kind, caf::message what
   auto to_actor = target(receiver, kind);
   auto copies = random_.permille(sky.double_permille) ? 2 : 1;
   for (int i = 0; i < copies; ++i) {
-    microseconds delay{random_.between(sky.shortest_us, sky.longest_us)};
+    auto delay = path.longer + microseconds{random_.between(sky.shortest_us, sky.longest_us)};
     if (late)
       delay += microseconds{random_.below(2'000'000)};
     if (sky.in_order && !late) {
@@ -381,8 +405,11 @@ void cluster::carry(unsigned from, unsigned to, unsigned kind, caf::message what
       delay = path.last_arrival - room_.now();
     }
     ++delivered_;
+    check_adopted(to, what, delay);
     room_.deliver(delay, to_actor, what);
   }
+  if (random_.permille(sky.echo_permille))
+    room_.deliver(microseconds{random_.between(100'000, 6'000'000)}, to_actor, what);
 }
 
 void cluster::block(unsigned from, unsigned to, bool blocked) {

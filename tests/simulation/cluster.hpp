@@ -25,7 +25,8 @@ struct weather {
   unsigned double_permille = 0;
   unsigned late_permille = 0;  ///< Messages that take up to two seconds.
   bool in_order = true;
-  bool leaks = true;  ///< What a broken path swallowed may still arrive.
+  bool leaks = true;           ///< What a broken path swallowed may still arrive.
+  unsigned echo_permille = 0;  ///< Messages that come again, up to six seconds later.
 };
 
 /// What a node's actors are, as `machine_room::owner::role`, in the order of node_actors::all.
@@ -84,6 +85,8 @@ class cluster {
   void hang_disk(unsigned node, microseconds time);
   void block(unsigned from, unsigned to, bool blocked = true);
   void unblock_all();
+  /// Messages on that path take so much longer; until it is called again.
+  void slow_path(unsigned from, unsigned to, microseconds longer) { between(from, to).longer = longer; }
   void pause(unsigned node, microseconds time);
   void slow_disk(unsigned node, microseconds longest, microseconds time);
   void jump_clock(unsigned node, std::int64_t ms) { nodes_[node].wall_offset_ms += ms; }
@@ -94,6 +97,9 @@ class cluster {
   /// Whether leaders are held to what they owe under steady conditions: one that reaches a majority stays, and one that
   /// does not, or whose disk hangs, goes. For histories in which nothing stands still and no message is lost.
   bool strict = false;
+
+  /// Clients begin nothing new before that moment.
+  microseconds quiet_until{0};
 
   /// To be called after each step with who ran; looks at it.
   void ran(machine_room::owner who);
@@ -134,6 +140,7 @@ class cluster {
     bool blocked = false;
     microseconds since{0};  // Of the last change.
     microseconds last_arrival{0};
+    microseconds longer{0};
     caf::strong_actor_ptr wires[5];
   };
   struct link {  // Between two nodes, whichever is first.
@@ -152,6 +159,7 @@ class cluster {
   void carry(unsigned from, unsigned to, unsigned kind, caf::message what);
   void check_leadership(unsigned number);
   void check_said(unsigned from, unsigned to, const caf::message& what);
+  void check_adopted(unsigned to, const caf::message& what, microseconds delay);
   void spring(unsigned number);
   void tend_links();
   void tend(unsigned a, unsigned b);

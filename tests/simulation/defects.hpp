@@ -12,8 +12,8 @@ namespace coordinator::simulation {
 struct defect_row {
   defect what;
   const char* name;
-  const char* profile;    ///< Where it shows soonest.
-  std::uint64_t seed;     ///< 0: none is known.
+  const char* profile;    ///< Where it shows soonest; empty: in none, for want of what `invariant` says.
+  std::uint64_t seed;     ///< The first that shows it.
   const char* invariant;  ///< What breaks.
 };
 

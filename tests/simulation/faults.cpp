@@ -19,6 +19,7 @@ std::vector<profile> make_profiles() {
        .sky = {200, 1000, 0, 0, 0, true, false},
        .partition_ms = 4000,
        .hang_ms = 9000,
+       .quiet_ms = 8000,
        .strict = true});
   add({.name = "crashes",
        .what = "processes and machines die and return",
@@ -57,7 +58,25 @@ std::vector<profile> make_profiles() {
        .crash_ms = 3000,
        .ambush_ms = 350,
        .stall_ms = 200,
-       .slow_disk_ms = 1500});
+       .slow_disk_ms = 1500,
+       .injection_ms = 200});
+  add({.name = "reads",
+       .what = "leaders that are replaced while answers to them are still on their way",
+       .sky = fair,
+       .partition_ms = 2500,
+       .crash_ms = 6000,
+       .stall_ms = 400,
+       .late_answers_ms = 800,
+       .stranded_ms = 1800});
+  add({.name = "echoes",
+       .what = "messages that come again seconds later, also to and from nodes that have been restarted",
+       .sky = {200, 5000, 10, 20, 5, false, true, 60},
+       .partition_ms = 3000,
+       .crash_ms = 1200,
+       .power_percent = 30,
+       .stall_ms = 400,
+       .transfer_ms = 4000,
+       .tasks = true});
   add({.name = "replaced",
        .what = "disks that are gone for good",
        .sky = rough,
@@ -67,6 +86,12 @@ std::vector<profile> make_profiles() {
        .stall_ms = 400,
        .slow_disk_ms = 3000,
        .lost_disk_ms = 4000});
+  add({.name = "oblivion",
+       .what = "a majority of disks that are gone at once",
+       .sky = rough,
+       .crash_ms = 3000,
+       .stall_ms = 400,
+       .oblivion_ms = 8000});
   add({.name = "founding",
        .what = "faults from the first moment on",
        .sky = rough,
@@ -145,6 +170,11 @@ void faults::start() {
     every(what_.hang_ms, "hung disks", &faults::hang_disk);
     every(what_.lost_disk_ms, "lost disks", &faults::lose_disk);
     every(what_.transfer_ms, "transfers", &faults::transfer);
+    every(what_.oblivion_ms, "majorities without disks", &faults::oblivion);
+    every(what_.late_answers_ms, "late answers", &faults::late_answers);
+    every(what_.stranded_ms, "stranded readers", &faults::strand_readers);
+    every(what_.quiet_ms, "quiet cuts", &faults::quiet_cut);
+    every(what_.injection_ms, "injected heartbeats", &faults::inject);
   });
 }
 
@@ -166,6 +196,10 @@ void faults::end() {
   doomed_.clear();
   nodes_.sky = {};
   nodes_.unblock_all();
+  for (unsigned i = 0; i < nodes_.size(); ++i)
+    for (unsigned j = 0; j < nodes_.size(); ++j)
+      nodes_.slow_path(i, j, {});
+  nodes_.quiet_until = {};
   room_.release_all();
   mend();
   // What failed a moment ago may not have been noticed yet.
@@ -358,6 +392,109 @@ void faults::lose_disk() {
   auto node = some_node();
   nodes_.lose_disk(node);
   revive_later(node);
+}
+
+void faults::oblivion() {
+  // Once all have lost theirs, a new cluster may be founded in good faith: one has to remember.
+  for (unsigned i = 0; i < nodes_.size(); ++i)
+    if (nodes_.lost(i))
+      return;
+  auto first = some_node();
+  for (unsigned i = 0; i < nodes_.quorum(); ++i) {
+    auto node = (first + i) % nodes_.size();
+    nodes_.lose_disk(node);
+    revive_later(node);
+  }
+}
+
+/// The leader's last beats are still being answered while another is elected: such answers prove that it led when it
+/// sent them, and no more.
+void faults::late_answers() {
+  auto leader = nodes_.leader();
+  if (leader == nodes_.size())
+    return;
+  microseconds late{random_.between(60'000, 280'000)};
+  for (unsigned i = 0; i < nodes_.size(); ++i)
+    nodes_.slow_path(i, leader, late);
+  room_.after(microseconds{random_.between(20'000, 120'000)}, [this, leader] {
+    if (over_)
+      return;
+    for (unsigned i = 0; i < nodes_.size(); ++i)
+      cut(leader, i);
+  });
+  room_.after(microseconds{random_.between(350'000, 900'000)}, [this, leader] {
+    if (over_)
+      return;
+    for (unsigned i = 0; i < nodes_.size(); ++i)
+      nodes_.slow_path(i, leader, {});
+    nodes_.unblock_all();
+  });
+}
+
+/// Leaves the leader with a minority, in which nobody asks anything before the others have elected another; then brings
+/// the old one to power again. What it was asked in between is not to be answered by what it then knew.
+void faults::strand_readers() {
+  auto leader = nodes_.leader();
+  if (leader == nodes_.size() || nodes_.size() < 5)
+    return;
+  auto friend_of_it = (leader + 1) % nodes_.size();
+  auto with_it = [=](unsigned i) { return i == leader || i == friend_of_it; };
+  nodes_.quiet_until = room_.now() + microseconds{random_.between(180'000, 280'000)};
+  room_.after(microseconds{20'000}, [this, with_it] {
+    if (over_)
+      return;
+    nodes_.unblock_all();
+    for (unsigned i = 0; i < nodes_.size(); ++i)
+      for (unsigned j = 0; j < nodes_.size(); ++j)
+        if (with_it(i) != with_it(j))
+          cut(i, j);
+  });
+  room_.after(microseconds{500'000}, [this] {
+    if (!over_)
+      nodes_.unblock_all();
+  });
+  room_.after(microseconds{random_.between(700'000, 900'000)}, [this, leader] {
+    auto now = nodes_.leader();
+    if (!over_ && now != nodes_.size())
+      nodes_.port(now).transfer({nodes_.name(leader)}, milliseconds{1000}, [](transfer_result) {});
+  });
+}
+
+/// A leader with nothing to do makes all the progress there is: only that nobody answers can tell it that it is alone.
+void faults::quiet_cut() {
+  nodes_.quiet_until = room_.now() + microseconds{6'000'000};
+  room_.after(microseconds{1'000'000}, [this] {
+    auto leader = nodes_.leader();
+    if (over_ || leader == nodes_.size())
+      return;
+    nodes_.unblock_all();
+    for (unsigned i = 0; i < nodes_.size(); ++i) {
+      cut(leader, i);
+      cut(i, leader);
+    }
+  });
+  room_.after(microseconds{5'500'000}, [this] {
+    if (!over_)
+      nodes_.unblock_all();
+  });
+}
+
+/// An append_entries without entries after any committed index is what a leader may always say (Raft §5.2), and over
+/// HTTP it comes by another way than the leader's own.
+void faults::inject() {
+  auto leader = nodes_.leader();
+  auto to = some_node();
+  if (leader == nodes_.size() || leader == to || !nodes_.up(to))
+    return;
+  auto& keeper = nodes_.keeper(leader);
+  append_entries heartbeat;
+  heartbeat.leader.id = {nodes_.name(leader)};
+  heartbeat.term = keeper.current_term();
+  heartbeat.leader_commit = keeper.commit_index();
+  auto back = random_.below(std::min<std::uint64_t>(keeper.commit_index().value, 10));
+  heartbeat.prev_log_index = {keeper.commit_index().value - back};
+  heartbeat.prev_log_term = keeper.log().term_at(heartbeat.prev_log_index);
+  nodes_.port(to).inject(heartbeat, [](std::optional<append_entries_reply>, const std::string&) {});
 }
 
 void faults::transfer() {

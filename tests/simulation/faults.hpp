@@ -27,9 +27,14 @@ struct profile {
   unsigned clock_jump_ms = 0;
   unsigned drift_permille = 0;
   unsigned transfer_ms = 0;
-  unsigned hang_ms = 0;       ///< A disk that takes nothing for seconds.
-  unsigned lost_disk_ms = 0;  ///< Disks that are gone for good; a majority always keeps its own.
-  bool strict = false;        ///< See cluster::strict.
+  unsigned hang_ms = 0;          ///< A disk that takes nothing for seconds.
+  unsigned lost_disk_ms = 0;     ///< Disks that are gone for good; a majority always keeps its own.
+  unsigned oblivion_ms = 0;      ///< A majority loses its disks at once: nothing may be served again.
+  unsigned late_answers_ms = 0;  ///< A leader is heard no more, and hears late answers still.
+  unsigned stranded_ms = 0;      ///< Clients begin to read at a leader that has been replaced.
+  unsigned quiet_ms = 0;         ///< Clients fall silent, and the leader is cut off.
+  unsigned injection_ms = 0;     ///< A heartbeat as the paper has it comes in over HTTP.
+  bool strict = false;           ///< See cluster::strict.
   bool tasks = false;
   bool late_founders = false;  ///< Nodes start one by one, and faults from the first moment on.
 };
@@ -74,6 +79,11 @@ class faults {
   void transfer();
   void hang_disk();
   void lose_disk();
+  void oblivion();
+  void late_answers();
+  void strand_readers();
+  void quiet_cut();
+  void inject();
 
   const profile& what_;
   cluster& nodes_;

@@ -138,6 +138,8 @@ class history {
     healed_at_ = room_.now();
     if (options_.trace)
       options_.trace(std::to_string(room_.now().count()) + " all faults end");
+    if (is_beyond_help())
+      return stand_still();
     run_until(healed_at_ + (formed ? leader_within : founded_within), [this] { return leads(); });
     if (!watch_->found() && !leads())
       watch_->violate("a leader stands within 2 s", "no node leads with a committed entry of its term");
@@ -159,6 +161,25 @@ class history {
       watch_->violate("every call ends", "a last read has no answer");
     if (!watch_->found())
       callers_->check_at_end();
+  }
+
+  /// Whether too many disks are gone for a majority of the members.
+  bool is_beyond_help() const {
+    unsigned lost = 0;
+    for (unsigned i = 0; i < nodes_->size(); ++i)
+      lost += nodes_->lost(i);
+    return nodes_->size() - lost < nodes_->quorum();
+  }
+
+  /// What is left of a cluster must not serve anybody again until an operator decides, and says so to every caller.
+  void stand_still() {
+    auto committed = watch_->committed();
+    callers_->finish();
+    run_until(healed_at_ + settled_within, [] { return false; });
+    if (!watch_->found() && !callers_->idle())
+      watch_->violate("every call ends", "a call has no answer");
+    if (!watch_->found() && watch_->committed() != committed)
+      watch_->violate("a minority of the disks serves nobody", "an entry was committed without a majority of disks");
   }
 
   void mix(std::uint64_t x) { fingerprint_ = (fingerprint_ ^ x) * 1099511628211u; }
