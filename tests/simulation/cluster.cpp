@@ -378,6 +378,8 @@ void cluster::carry(unsigned from, unsigned to, unsigned kind, caf::message what
   if (!sender.up)
     return;
   check_said(from, to, what);
+  if (on_carried)
+    on_carried(from, to, what);
   auto& path = between(from, to);
   auto lose = !link_of(from, to).up || !receiver.up || random_.permille(sky.loss_permille);
   // What a broken path swallows may still be in a buffer when it heals.

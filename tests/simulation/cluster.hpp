@@ -109,6 +109,8 @@ class cluster {
   std::function<void(unsigned node)> on_stop;
   /// Called when a node has applied what none had before.
   std::function<void(const state_machine&)> on_applied;
+  /// Called with each message between nodes, whatever becomes of it.
+  std::function<void(unsigned from, unsigned to, const caf::message&)> on_carried;
 
   std::uint64_t delivered() const { return delivered_; }
   std::uint64_t lost() const { return lost_; }

@@ -8,12 +8,15 @@
 namespace coordinator::simulation {
 namespace {
 
-struct finding {
-  std::uint64_t seed = 0;
-  violation what;
-};
+void print(const defect_row& row, std::uint64_t seed, const std::string& invariant) {
+  std::printf("| %-30s | %-10s | %5s | %s |\n", row.name, row.profile, seed != 0 ? std::to_string(seed).c_str() : "-",
+              invariant.c_str());
+  std::fflush(stdout);
+}
 
-std::optional<finding> search(const defect_row& row, std::uint64_t first, std::uint64_t last, unsigned jobs) {
+}  // namespace
+
+std::optional<finding> find_violation(const defect_row& row, std::uint64_t first, std::uint64_t last, unsigned jobs) {
   std::optional<finding> found;
   run_request request;
   request.each.defects.add(row.what);
@@ -31,48 +34,51 @@ std::optional<finding> search(const defect_row& row, std::uint64_t first, std::u
   return found;
 }
 
-void print(const defect_row& row, std::uint64_t seed, const std::string& invariant) {
-  std::printf("| %-30s | %-10s | %5s | %s |\n", row.name, row.profile, seed != 0 ? std::to_string(seed).c_str() : "-",
-              invariant.c_str());
-  std::fflush(stdout);
-}
-
-}  // namespace
-
 const std::vector<defect_row>& defect_rows() {
   static const std::vector<defect_row> rows{
       {defect::count_self_without_vote, "count_self_without_vote", "", 0, "lands with membership changes"},
-      {defect::stale_tally_counts, "stale_tally_counts", "leaders", 2, ""},
-      {defect::ignore_higher_term, "ignore_higher_term", "steady", 0, ""},
-      {defect::vote_before_saved, "vote_before_saved", "crashes", 1, ""},
-      {defect::vote_without_term, "vote_without_term", "crashes", 0, ""},
-      {defect::grant_in_two_steps, "grant_in_two_steps", "leaders", 0, ""},
-      {defect::acknowledge_before_saved, "acknowledge_before_saved", "crashes", 1, ""},
-      {defect::count_own_write_early, "count_own_write_early", "disks", 1, ""},
-      {defect::old_write_raises_durable, "old_write_raises_durable", "leaders", 1, ""},
-      {defect::commit_older_term_by_counting, "commit_older_term_by_counting", "leaders", 1, ""},
-      {defect::commit_on_unproven_ground, "commit_on_unproven_ground", "leaders", 0, ""},
-      {defect::committed_overtakes_durable, "committed_overtakes_durable", "crashes", 1, ""},
-      {defect::drop_committed_of_older_term, "drop_committed_of_older_term", "crashes", 0, ""},
-      {defect::beats_without_progress, "beats_without_progress", "steady", 1, ""},
-      {defect::no_check_quorum, "no_check_quorum", "steady", 0, ""},
-      {defect::pre_vote_raises_term, "pre_vote_raises_term", "steady", 1, ""},
-      {defect::pre_vote_ignores_contact, "pre_vote_ignores_contact", "steady", 11, ""},
-      {defect::read_without_own_term_commit, "read_without_own_term_commit", "leaders", 3, ""},
-      {defect::read_on_older_round, "read_on_older_round", "reads", 0, ""},
-      {defect::read_under_ended_leave, "read_under_ended_leave", "reads", 0, ""},
+      {defect::stale_tally_counts, "stale_tally_counts", "leaders", 4, "a term is saved before it is said"},
+      {defect::ignore_higher_term, "ignore_higher_term", "steady", 1, "a later term in an answer is taken over"},
+      {defect::vote_before_saved, "vote_before_saved", "crashes", 1, "a term is saved before it is said"},
+      {defect::vote_without_term, "vote_without_term", "crashes", 1, "a term is saved before it is said"},
+      {defect::grant_in_two_steps, "grant_in_two_steps", "leaders", 7, "one vote a term"},
+      {defect::acknowledge_before_saved, "acknowledge_before_saved", "crashes", 1,
+       "entries are durable before they are acknowledged"},
+      {defect::count_own_write_early, "count_own_write_early", "disks", 1,
+       "a committed entry is on a majority of disks"},
+      {defect::old_write_raises_durable, "old_write_raises_durable", "leaders", 7,
+       "the durable index tells what is on the disk"},
+      {defect::commit_older_term_by_counting, "commit_older_term_by_counting", "leaders", 1,
+       "only the own term commits by counting"},
+      {defect::commit_on_unproven_ground, "commit_on_unproven_ground", "leaders", 2, "committed logs agree"},
+      {defect::committed_overtakes_durable, "committed_overtakes_durable", "crashes", 1,
+       "only what is durable is applied"},
+      {defect::drop_committed_of_older_term, "drop_committed_of_older_term", "crashes", 1,
+       "the product's own invariants hold"},
+      {defect::beats_without_progress, "beats_without_progress", "steady", 3, "a leader whose disk hangs steps down"},
+      {defect::no_check_quorum, "no_check_quorum", "steady", 2, "a leader that hears no majority steps down"},
+      {defect::pre_vote_raises_term, "pre_vote_raises_term", "steady", 1, "a term begins with a campaign"},
+      {defect::pre_vote_ignores_contact, "pre_vote_ignores_contact", "steady", 13,
+       "a leader that reaches a majority stays"},
+      {defect::read_without_own_term_commit, "read_without_own_term_commit", "leaders", 1,
+       "a read index covers what was committed"},
+      {defect::read_on_older_round, "read_on_older_round", "reads", 7, "a linearizable read is never stale"},
+      {defect::read_under_ended_leave, "read_under_ended_leave", "reads", 38, "a read index covers what was committed"},
       {defect::membership_before_own_commit, "membership_before_own_commit", "", 0, "lands with membership changes"},
-      {defect::apply_reads_clock, "apply_reads_clock", "calm", 1, ""},
-      {defect::applied_index_apart_from_data, "applied_index_apart_from_data", "crashes", 0, ""},
-      {defect::forget_sessions, "forget_sessions", "echoes", 0, ""},
-      {defect::apply_below_lowest_unanswered, "apply_below_lowest_unanswered", "echoes", 0, ""},
-      {defect::stale_attempt_accepted, "stale_attempt_accepted", "tasks", 1, ""},
-      {defect::ignore_incarnation, "ignore_incarnation", "replaced", 0, ""},
-      {defect::vote_unformed, "vote_unformed", "replaced", 0, ""},
-      {defect::form_with_missing_founder, "form_with_missing_founder", "founding", 1, ""},
-      {defect::found_beside_formed, "found_beside_formed", "oblivion", 0, ""},
-      {defect::step_down_clears_vote, "step_down_clears_vote", "partitions", 1, ""},
-      {defect::truncate_matching_suffix, "truncate_matching_suffix", "messages", 1, ""},
+      {defect::apply_reads_clock, "apply_reads_clock", "calm", 1, "equal logs give equal state"},
+      {defect::applied_index_apart_from_data, "applied_index_apart_from_data", "crashes", 1, "what was synced stays"},
+      {defect::forget_sessions, "forget_sessions", "echoes", 7, "a command is applied once"},
+      {defect::apply_below_lowest_unanswered, "apply_below_lowest_unanswered", "echoes", 1,
+       "a command is applied once"},
+      {defect::stale_attempt_accepted, "stale_attempt_accepted", "tasks", 1, "the result of one attempt counts"},
+      {defect::ignore_incarnation, "ignore_incarnation", "replaced", 1, "a committed entry is on a majority of disks"},
+      {defect::vote_unformed, "vote_unformed", "replaced", 1, "an unformed node does not vote"},
+      {defect::form_with_missing_founder, "form_with_missing_founder", "founding", 1,
+       "all founders save a cluster before it is founded"},
+      {defect::found_beside_formed, "found_beside_formed", "oblivion", 1,
+       "all founders save a cluster before it is founded"},
+      {defect::step_down_clears_vote, "step_down_clears_vote", "partitions", 1, "one vote a term"},
+      {defect::truncate_matching_suffix, "truncate_matching_suffix", "messages", 1, "commit stays within the log"},
   };
   return rows;
 }
@@ -98,7 +104,7 @@ unsigned replay_defects(unsigned jobs) {
       print(row, 0, row.invariant);
       continue;
     }
-    auto found = search(row, row.seed, row.seed, jobs);
+    auto found = find_violation(row, row.seed, row.seed, jobs);
     auto as_recorded = found && found->what.invariant == row.invariant;
     wrong += !as_recorded;
     print(row, row.seed, as_recorded ? row.invariant : found ? "now: " + found->what.invariant : "not found any more");
@@ -112,7 +118,7 @@ unsigned search_defects(const std::string& name, std::uint64_t most, unsigned jo
   for (auto& row : defect_rows()) {
     if ((!name.empty() && name != "all" && name != row.name) || *row.profile == 0)
       continue;
-    auto found = search(row, 1, most, jobs);
+    auto found = find_violation(row, 1, most, jobs);
     missing += !found;
     print(row, found ? found->seed : 0, found ? found->what.invariant + " (" + found->what.what + ")" : "not found");
   }
