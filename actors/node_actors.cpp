@@ -29,7 +29,7 @@ void open_state(data_directory& directory, const node_id& id, const std::string&
     spdlog::error("{}; setting it aside and building it anew from the log", e.what());
   }
   stores.state.reset();
-  directory.set_aside("state.db");
+  set_aside(directory.files(), "state.db", std::chrono::system_clock::now());
   stores.state = state_store::open(stores.state_path, id, stores.incarnation, {vfs});
 }
 

@@ -12,7 +12,22 @@ namespace {
 // The length that the library takes is an int.
 constexpr std::size_t piece = std::size_t{1} << 30;
 
+std::uint32_t extend(std::uint32_t crc, std::string_view bytes) {
+  while (!bytes.empty()) {
+    auto part = bytes.substr(0, piece);
+    // The library only reads, though its signature does not say so.
+    auto data = reinterpret_cast<unsigned char*>(const_cast<char*>(part.data()));
+    crc = crc32_iscsi(data, static_cast<int>(part.size()), crc);
+    bytes.remove_prefix(part.size());
+  }
+  return crc;
+}
+
 }  // namespace
+
+std::uint32_t crc32c(std::string_view bytes) {
+  return ~extend(0xffffffff, bytes);
+}
 
 row_checksum& row_checksum::add(std::uint64_t x) {
   std::array<char, 8> bytes;
@@ -35,13 +50,7 @@ std::uint32_t row_checksum::value() const {
 }
 
 void row_checksum::append(std::string_view bytes) {
-  while (!bytes.empty()) {
-    auto part = bytes.substr(0, piece);
-    // The library only reads, though its signature does not say so.
-    auto data = reinterpret_cast<unsigned char*>(const_cast<char*>(part.data()));
-    crc_ = crc32_iscsi(data, static_cast<int>(part.size()), crc_);
-    bytes.remove_prefix(part.size());
-  }
+  crc_ = extend(crc_, bytes);
 }
 
 }  // namespace coordinator

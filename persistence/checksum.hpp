@@ -5,6 +5,9 @@
 
 namespace coordinator {
 
+/// CRC-32C of the bytes alone, as of a piece of a file.
+std::uint32_t crc32c(std::string_view bytes);
+
 /// CRC-32C over the numbers and bytes of one row, in the order they are added. The same on every machine.
 class row_checksum {
  public:

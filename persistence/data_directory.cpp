@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "persistence/raft_store.hpp"
+#include "persistence/recover.hpp"
 #include "persistence/state_store.hpp"
 
 namespace coordinator {
@@ -49,20 +50,25 @@ std::string read_holder(int fd) {
 
 // Databases of a node but raft.db, and what was set aside of any.
 bool is_remains(const std::string& name) {
-  return name.starts_with("state.db") || (name.starts_with("state-") && name.find(".db") != std::string::npos) ||
-         name.find(".damaged-") != std::string::npos;
+  return is_state_file(name) || name.find(".damaged-") != std::string::npos;
 }
 
 }  // namespace
 
-data_directory::data_directory(const fs::path& path, const node_id& node, const std::optional<std::string>& cluster_id)
-    : path_(path) {
+data_directory::data_directory(const fs::path& path, const std::optional<node_id>& node,
+                               const std::optional<std::string>& cluster_id)
+    : path_(path), files_(path.string()) {
   create();
   try {
     lock();
+    try {
+      finish_recovery(files_);
+    } catch (const database_error& error) {
+      refuse(path_, error.what());
+    }
     judge();
-    if (found_node_ && *found_node_ != node)
-      refuse(path_, "belongs to node '" + found_node_->value + "', not to '" + node.value +
+    if (node && found_node_ && *found_node_ != *node)
+      refuse(path_, "belongs to node '" + found_node_->value + "', not to '" + node->value +
                         "'; give that --node-id or another --data-dir");
     if (cluster_id && found_cluster_ && *found_cluster_ != *cluster_id)
       refuse(path_, "belongs to cluster " + *found_cluster_ + ", not to " + *cluster_id + "; give another --data-dir");
@@ -126,12 +132,19 @@ void data_directory::judge() {
     condition_ = directory_condition::lost_disk;
     damage_ = "there is no raft.db, but " + remains;
   }
-  if (condition_ != directory_condition::lost_disk || !fs::exists(state_path(), error))
-    return;
-  try {
-    found_node_ = inspect_state_file(state_path());
-  } catch (const std::runtime_error&) {
-    // What is lost need not tell whose it was.
+  if (condition_ == directory_condition::lost_disk)
+    judge_state_files();
+}
+
+void data_directory::judge_state_files() {
+  for (auto& name : files_.names()) {
+    if (found_node_ || !is_state_file(name) || !name.ends_with(".db"))
+      continue;
+    try {
+      found_node_ = inspect_state_file(files_.path(name));
+    } catch (const std::runtime_error&) {
+      // What is lost need not tell whose it was.
+    }
   }
 }
 
@@ -162,25 +175,6 @@ std::string data_directory::find_remains() const {
   if (error)
     refuse(path_, "cannot be read: " + error.message() + "; change its owner or give another --data-dir");
   return {};
-}
-
-void data_directory::set_aside(const std::string& name) {
-  auto number = 1;
-  std::error_code error;
-  while (fs::exists(path_ / (name + ".damaged-" + std::to_string(number)), error))
-    ++number;
-  auto suffix = ".damaged-" + std::to_string(number);
-  // The database goes last: while it has its name, a rename that was cut short can be seen and repeated. A -wal left
-  // behind would be replayed into the file that takes its place.
-  for (std::string part : {"-wal", "-shm", "-journal", ""}) {
-    auto from = path_ / (name + part);
-    if (!fs::exists(from, error))
-      continue;
-    fs::rename(from, path_ / (name + suffix + part), error);
-    if (error)
-      refuse(path_, "cannot rename " + from.string() + ": " + error.message());
-  }
-  sync_directory(path_);
 }
 
 }  // namespace coordinator

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "persistence/node_files.hpp"
 #include "persistence/types.hpp"
 
 namespace coordinator {
@@ -26,12 +27,14 @@ enum class directory_condition {
 class data_directory {
  public:
   /// Creates the directory (mode 0700, with its parents) when it is absent, locks it, makes sure that it is
-  /// writable, and judges it. Nothing but the file `lock` is written.
+  /// writable, finishes a replacement of raft.db that was cut short, and judges it. Else nothing but the file `lock` is
+  /// written.
   ///
   /// Throws data_directory_error when it is unwritable, not a directory, held by another process (whose pid
   /// is named), of another node than `node`, or of another cluster than `cluster_id` where one is expected.
-  /// A raft.db that cannot be read as one makes it a `lost_disk`, and `damage` says why.
-  data_directory(const std::filesystem::path& path, const node_id& node,
+  /// A raft.db that cannot be read as one makes it a `lost_disk`, and `damage` says why. Without `node`, anybody's
+  /// will do.
+  data_directory(const std::filesystem::path& path, const std::optional<node_id>& node,
                  const std::optional<std::string>& cluster_id = std::nullopt);
   ~data_directory();
   data_directory(const data_directory&) = delete;
@@ -46,12 +49,12 @@ class data_directory {
   const std::string& damage() const { return damage_; }
 
   std::string raft_path() const { return (path_ / "raft.db").string(); }
+  /// Of the state file that a new node begins with; which one is present is in raft.db.
   std::string state_path() const { return (path_ / "state.db").string(); }
   const std::filesystem::path& path() const { return path_; }
 
-  /// Renames a database file and its -wal and -shm out of the way, to `<name>.damaged-<n>`, and syncs the directory.
-  /// The file must not be open. For a damaged state.db that the log can rebuild.
-  void set_aside(const std::string& name);
+  /// The files in it, for as long as this object lives.
+  node_files& files() { return files_; }
 
  private:
   void create();
@@ -59,8 +62,10 @@ class data_directory {
   void judge_raft_file();
   std::string find_remains() const;
   void judge();
+  void judge_state_files();
 
   std::filesystem::path path_;
+  real_files files_;
   int lock_fd_ = -1;
   directory_condition condition_ = directory_condition::empty;
   std::optional<node_id> found_node_;

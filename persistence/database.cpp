@@ -130,6 +130,9 @@ std::int64_t database::query_number(const char* sql) {
 }
 
 bool database::checkpoint() {
+  // SQLite itself would let a read-only connection checkpoint, if its VFS could open the file for writing.
+  if (options_.read_only)
+    throw std::logic_error("database: a read-only connection never checkpoints");
   int frames = 0, copied = 0;
   auto code = sqlite3_wal_checkpoint_v2(handle_, nullptr, SQLITE_CHECKPOINT_PASSIVE, &frames, &copied);
   if ((code & 0xff) == SQLITE_BUSY)
@@ -139,12 +142,25 @@ bool database::checkpoint() {
   return frames == copied;
 }
 
-void database::checkpoint_if_due() {
+bool database::checkpoint_if_due() {
   if (wal_pages_ < options_.checkpoint_pages)
-    return;
+    return false;
   // When it is complete, the next commit starts the WAL afresh and the hook says so. When a reader keeps it from
   // being complete, the next commit tries again.
-  checkpoint();
+  return checkpoint();
+}
+
+std::uint64_t database::size_bytes() {
+  auto pages = query_number("PRAGMA page_count") - query_number("PRAGMA freelist_count");
+  auto bytes = pages * query_number("PRAGMA page_size");
+  sqlite3_file* wal = nullptr;
+  sqlite3_int64 wal_bytes = 0;
+  auto code = sqlite3_file_control(handle_, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+  if (code == SQLITE_OK && wal && wal->pMethods)
+    code = wal->pMethods->xFileSize(wal, &wal_bytes);
+  if (code != SQLITE_OK)
+    fail(code, "read the size of the WAL");
+  return static_cast<std::uint64_t>(bytes + wal_bytes);
 }
 
 void database::abandon() {

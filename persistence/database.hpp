@@ -59,9 +59,9 @@ struct file_format {
 
 /// One connection to a SQLite file in WAL mode. Used by one thread at a time.
 ///
-/// A file has exactly one connection that writes it and checkpoints it, owned by one actor; every other one
-/// is read-only. SQLite before 3.51.3 can lose commits when two connections checkpoint and reset the WAL at
-/// the same moment, and Debian 12 has 3.40.
+/// One writer, one checkpointer: a file has exactly one connection that writes it and checkpoints it, owned by one
+/// actor; every other one is opened `read_only`, and refuses both. SQLite before 3.51.3 can lose commits when two
+/// connections checkpoint and reset the WAL at the same moment, and Debian 12 has 3.40.
 ///
 /// SQLite's automatic checkpoint is off, because it hides its errors: a failed fsync would go unnoticed.
 class database {
@@ -95,7 +95,11 @@ class database {
   /// throws when reading, writing or syncing failed.
   bool checkpoint();
   /// The same, once the WAL has grown to `checkpoint_pages`. Called after commits.
-  void checkpoint_if_due();
+  /// True when it did and all was copied.
+  bool checkpoint_if_due();
+
+  /// What the file holds: pages in use, and the WAL. Cheap.
+  std::uint64_t size_bytes();
 
   /// From here on nothing is written or synced on this connection, not even on closing: after a failed
   /// fsync the kernel may have marked the lost pages clean, and a later fsync that succeeds proves nothing.

@@ -5,124 +5,22 @@
 #include <algorithm>
 #include <utility>
 
-#include "persistence/checksum.hpp"
 #include "persistence/codec.hpp"
+#include "persistence/raft_tables.hpp"
 
 namespace coordinator {
 
+using namespace raft_tables;
+
 namespace {
 
-constexpr file_format raft_format{0x436f5266, 1};
+// A step of compaction takes this much at most, so that no append waits longer than a heartbeat interval for it.
+constexpr std::size_t compaction_rows = 1000;
+constexpr std::size_t compaction_bytes = std::size_t{1} << 20;
 
-// `node` changes a few times in a node's life, `vote` with every term: apart, so that a vote is one short row.
-constexpr const char* schema = R"sql(
-  CREATE TABLE node(one INTEGER PRIMARY KEY CHECK(one = 1), node_id TEXT, incarnation INTEGER, base_index INTEGER,
-                    base_term INTEGER, founded BLOB, formation BLOB, crc INTEGER);
-  CREATE TABLE vote(one INTEGER PRIMARY KEY CHECK(one = 1), current_term INTEGER, voted_for TEXT, crc INTEGER);
-  CREATE TABLE log(idx INTEGER PRIMARY KEY, term INTEGER, kind INTEGER, time_ms INTEGER, payload BLOB, crc INTEGER);
-)sql";
-
-constexpr const char* log_columns = "SELECT idx, term, kind, time_ms, payload, crc FROM log ";
-
-// The row of table `node`. The log begins after base_index.
-struct node_row {
-  node_id node;
-  incarnation_id incarnation;
-  log_index base_index;
-  term_number base_term;
-  std::string founded;  // The bytes of a genesis, or nothing.
-  std::string formation;
-
-  std::uint32_t crc() const {
-    return row_checksum{}
-        .add(node.value)
-        .add(incarnation.value)
-        .add(base_index.value)
-        .add(base_term.value)
-        .add(founded)
-        .add(formation)
-        .value();
-  }
-};
-
-std::uint32_t vote_crc(const hard_state& x) {
-  return row_checksum{}
-      .add(x.current_term.value)
-      .add(x.voted_for ? 1 : 0)
-      .add(x.voted_for ? std::string_view{x.voted_for->value} : std::string_view{})
-      .value();
-}
-
-std::uint32_t log_crc(std::uint64_t index, std::uint64_t term, std::uint64_t kind, std::uint64_t time_ms,
-                      std::string_view payload) {
-  return row_checksum{}.add(index).add(term).add(kind).add(time_ms).add(payload).value();
-}
-
-[[noreturn]] void throw_damaged(const database& db, const std::string& what) {
-  throw damaged_error(SQLITE_CORRUPT, db.path() + ": " + what);
-}
-
-node_row read_node(database& db) {
-  statement query{
-      db, "SELECT node_id, incarnation, base_index, base_term, founded, formation, crc FROM node WHERE one = 1"};
-  if (!query.step())
-    throw_damaged(db, "table node: its row is missing");
-  node_row row;
-  row.node.value = query.bytes(0);
-  row.incarnation = {query.number(1)};
-  row.base_index = {query.number(2)};
-  row.base_term = {query.number(3)};
-  row.founded = query.bytes(4);
-  row.formation = query.bytes(5);
-  if (row.crc() != query.number(6))
-    throw_damaged(db, "table node: its row does not match its checksum");
-  return row;
-}
-
-hard_state read_vote(database& db) {
-  statement query{db, "SELECT current_term, voted_for, crc FROM vote WHERE one = 1"};
-  if (!query.step())
-    throw_damaged(db, "table vote: its row is missing");
-  hard_state state;
-  state.current_term = {query.number(0)};
-  if (!query.is_null(1))
-    state.voted_for = node_id{std::string{query.bytes(1)}};
-  if (vote_crc(state) != query.number(2))
-    throw_damaged(db, "table vote: its row does not match its checksum");
-  return state;
-}
-
-// The row that the query stands on, of which nothing is used before its checksum matched.
-struct log_row {
-  log_index index;
-  term_number term;
-  entry_kind kind = entry_kind::noop;
-  std::int64_t time_ms = 0;
-  std::string_view payload;
-
-  log_entry entry() const { return {index, term, kind, time_ms, std::string{payload}}; }
-};
-
-log_row read_log_row(const database& db, const statement& query) {
-  auto index = query.number(0), term = query.number(1), kind = query.number(2), time = query.number(3);
-  auto payload = query.bytes(4);
-  if (log_crc(index, term, kind, time, payload) != query.number(5))
-    throw_damaged(db, "table log: row " + std::to_string(index) + " does not match its checksum");
-  return {{index}, {term}, static_cast<entry_kind>(kind), static_cast<std::int64_t>(time), payload};
-}
-
-void require_index(const database& db, log_index found, log_index expected) {
-  if (found != expected)
-    throw_damaged(db, "table log: row " + std::to_string(expected.value) + " is missing");
-}
-
-std::optional<genesis> decode_founded(const database& db, const node_row& row) {
-  if (row.founded.empty())
-    return std::nullopt;
-  genesis founded;
-  if (!from_bytes(row.founded, founded))
-    throw_damaged(db, "table node: the founding of the cluster cannot be read");
-  return founded;
+bool is_empty(const raft_write& write) {
+  return !write.state && !write.truncate_from && write.entries.empty() && !write.formation && !write.formed &&
+         !write.install && !write.state_file && !write.compact_to;
 }
 
 }  // namespace
@@ -137,7 +35,8 @@ class raft_store::implementation {
   std::vector<log_entry> read_entries(log_index from, log_index to, std::size_t max_bytes);
 
   log_index last_index() const { return last_index_; }
-  log_index first_index() const { return node_.base_index + 1; }
+  std::uint64_t size_bytes() { return db_.size_bytes(); }
+  log_index first_index() const { return node_.base.index + 1; }
 
   raft_contents contents;
 
@@ -147,23 +46,28 @@ class raft_store::implementation {
     explicit statements(database& db)
         : transactions(db),
           save_vote(db, "UPDATE vote SET current_term = ?, voted_for = ?, crc = ? WHERE one = 1"),
-          save_node(db, "UPDATE node SET founded = ?, formation = ?, crc = ? WHERE one = 1"),
           truncate(db, "DELETE FROM log WHERE idx >= ?"),
+          drop(db, "DELETE FROM log WHERE idx <= ?"),
           append(db, "INSERT INTO log(idx, term, kind, time_ms, payload, crc) VALUES(?, ?, ?, ?, ?, ?)"),
-          read(db, std::string{log_columns} + "WHERE idx BETWEEN ? AND ? ORDER BY idx") {}
+          read(db, std::string{select_log} + "WHERE idx BETWEEN ? AND ? ORDER BY idx") {}
 
     transaction_statements transactions;
-    statement save_vote, save_node, truncate, append, read;
+    statement save_vote, truncate, drop, append, read;
   };
 
   void create(const node_id& node, incarnation_id incarnation);
   void scan_log();
   void read_tail(std::size_t budget);
   void check(const raft_write& write) const;
-  void save(const raft_write& write);
+  void check_install(const raft_write::snapshot& install) const;
+  bool keeps_suffix(const raft_write& write) const {
+    return write.install && write.install->keep_suffix && write.install->base.index < last_index_;
+  }
+  term_number term_at(log_index index) const;
+  node_row save(const raft_write& write);
   void save_vote(const hard_state& state);
-  void save_node(const raft_write& write);
   void append(const log_entry& entry);
+  void compact(log_base& base, log_index to);
   void note_terms(const raft_write& write);
 
   database db_;
@@ -177,7 +81,7 @@ class raft_store::implementation {
 
 // Anything beyond the tables' creation, so that a file of another node or program is left as it is.
 void raft_store::implementation::open(const node_id& node, const raft_store_options& options) {
-  if (!db_.holds(raft_format)) {
+  if (!db_.holds(format)) {
     if (!options.create)
       throw_damaged(db_, "holds no node, though the data directory is one's");
     db_.start_writing();
@@ -194,6 +98,9 @@ void raft_store::implementation::open(const node_id& node, const raft_store_opti
   contents.incarnation = node_.incarnation;
   contents.founded = decode_founded(db_, node_);
   contents.formation = node_.formation;
+  contents.base = node_.base;
+  contents.last_time_ms = node_.base.time_ms;
+  contents.state_file = node_.state_file;
   contents.state = read_vote(db_);
   current_term_ = contents.state.current_term;
   scan_log();
@@ -209,13 +116,9 @@ void raft_store::implementation::create(const node_id& node, incarnation_id inca
   transaction_statements transactions{db_};
   transaction t{transactions};
   db_.execute(schema);
-  db_.set_format(raft_format);
-  statement{db_, "INSERT INTO node VALUES(1, ?, ?, 0, 0, NULL, NULL, ?)"}
-      .bind_text(1, node.value)
-      .bind(2, incarnation.value)
-      .bind(3, std::uint64_t{node_.crc()})
-      .run();
-  statement{db_, "INSERT INTO vote VALUES(1, 0, NULL, ?)"}.bind(1, std::uint64_t{vote_crc({})}).run();
+  db_.set_format(format);
+  raft_tables::save_node(db_, node_);
+  raft_tables::save_vote(db_, {});
   t.commit();
   // With the node's row in the database proper, a file that holds nothing was never acted upon.
   if (!db_.checkpoint())
@@ -225,8 +128,8 @@ void raft_store::implementation::create(const node_id& node, incarnation_id inca
 void raft_store::implementation::scan_log() {
   auto expected = first_index();
   contents.first_index = expected;
-  auto last_term = node_.base_term;
-  statement query{db_, std::string{log_columns} + "ORDER BY idx"};
+  auto last_term = node_.base.term;
+  statement query{db_, std::string{select_log} + "ORDER BY idx"};
   while (query.step()) {
     auto row = read_log_row(db_, query);
     require_index(db_, row.index, expected);
@@ -249,7 +152,7 @@ void raft_store::implementation::scan_log() {
 }
 
 void raft_store::implementation::read_tail(std::size_t budget) {
-  statement query{db_, std::string{log_columns} + "ORDER BY idx DESC"};
+  statement query{db_, std::string{select_log} + "ORDER BY idx DESC"};
   std::size_t bytes = 0;
   while (query.step()) {
     auto row = read_log_row(db_, query);
@@ -265,12 +168,13 @@ void raft_store::implementation::write(const raft_write& write) {
   if (failure_)
     throw *failure_;
   check(write);
-  if (!write.state && !write.truncate_from && write.entries.empty() && !write.formation && !write.formed)
+  if (is_empty(write))
     return;
+  auto node = node_;
   try {
     {
       transaction t{statements_->transactions};
-      save(write);
+      node = save(write);
       t.commit();
     }
     db_.checkpoint_if_due();
@@ -282,19 +186,36 @@ void raft_store::implementation::write(const raft_write& write) {
   if (write.state)
     current_term_ = write.state->current_term;
   note_terms(write);
+  node_ = std::move(node);
+  while (terms_.size() > 1 && terms_[1].first <= first_index())
+    terms_.erase(terms_.begin());
+  if (last_index_ < first_index())
+    terms_.clear();
+  if (!terms_.empty())
+    terms_.front().first = std::max(terms_.front().first, first_index());
 }
 
 // The keeper's promises to the store. Breaking one is a mistake in this program, and saving it would spread it.
 void raft_store::implementation::check(const raft_write& write) const {
   auto last = last_index_;
-  if (write.truncate_from) {
-    if (*write.truncate_from < first_index())
-      throw std::logic_error("raft_store: truncation below the log's first index");
-    last = std::min(last, *write.truncate_from - 1);
+  auto base = node_.base.index;
+  auto last_term = term_at(last);
+  if (write.install) {
+    check_install(*write.install);
+    base = write.install->base.index;
+    if (!keeps_suffix(write)) {
+      last = base;
+      last_term = write.install->base.term;
+    }
   }
-  auto last_term = node_.base_term;
-  for (auto run = terms_.begin(); run != terms_.end() && run->first <= last; ++run)
-    last_term = run->term;
+  if (write.truncate_from && *write.truncate_from <= base)
+    throw std::logic_error("raft_store: truncation below the log's first index");
+  if (write.truncate_from && *write.truncate_from <= last) {
+    last = *write.truncate_from - 1;
+    last_term = write.install && last == base ? write.install->base.term : term_at(last);
+  }
+  if (write.state_file && (write.state_file->empty() || write.state_file->find('/') != std::string::npos))
+    throw std::logic_error("raft_store: the state file's name is no name within the data directory");
   for (auto& entry : write.entries) {
     if (entry.index != last + 1)
       throw std::logic_error("raft_store: entry " + std::to_string(entry.index.value) + " would leave a gap after " +
@@ -313,15 +234,74 @@ void raft_store::implementation::check(const raft_write& write) const {
     throw std::logic_error("raft_store: the node already belongs to a cluster");
 }
 
-void raft_store::implementation::save(const raft_write& write) {
+void raft_store::implementation::check_install(const raft_write::snapshot& install) const {
+  auto& base = install.base;
+  if (base.index < node_.base.index || (base.index == node_.base.index && base.term != node_.base.term))
+    throw std::logic_error("raft_store: the log's base would go back or change its term");
+  if (install.keep_suffix && base.index <= last_index_ && term_at(base.index) != base.term)
+    throw std::logic_error("raft_store: what follows a snapshot is kept only where the snapshot matches the log");
+}
+
+// Of an entry in the log, or of the last one before it.
+term_number raft_store::implementation::term_at(log_index index) const {
+  auto term = node_.base.term;
+  for (auto run = terms_.begin(); run != terms_.end() && run->first <= index; ++run)
+    term = run->term;
+  return term;
+}
+
+// Gives the row of table `node` as it is afterwards.
+node_row raft_store::implementation::save(const raft_write& write) {
+  auto node = node_;
   if (write.state)
     save_vote(*write.state);
+  if (write.install) {
+    // What the log drops is not read: a row that rotted on its way out harms nobody.
+    statements_->drop.bind(1, keeps_suffix(write) ? write.install->base.index.value : last_index_.value).run();
+    node.base = write.install->base;
+  }
   if (write.truncate_from && *write.truncate_from <= last_index_)
     statements_->truncate.bind(1, write.truncate_from->value).run();
   for (auto& entry : write.entries)
     append(entry);
-  if (write.formation || write.formed)
-    save_node(write);
+  if (write.formed)
+    node.founded = to_bytes(*write.formed);
+  if (write.formation)
+    node.formation = *write.formation;
+  if (write.state_file)
+    node.state_file = *write.state_file;
+  if (write.compact_to)
+    compact(node.base, *write.compact_to);
+  if (write.formed || write.formation || write.state_file || write.install || node.base.index != node_.base.index)
+    raft_tables::save_node(db_, node);
+  return node;
+}
+
+// The rows are read before they go: the base takes over what they say, and damage must not be taken over unseen.
+void raft_store::implementation::compact(log_base& base, log_index to) {
+  auto& query = statements_->read;
+  query.bind(1, (base.index + 1).value).bind(2, to.value);
+  std::size_t rows = 0, bytes = 0;
+  {
+    reset_at_end guard{query};
+    while (rows < compaction_rows && query.step()) {
+      auto row = read_log_row(db_, query);
+      require_index(db_, row.index, base.index + 1);
+      bytes += row.payload.size();
+      if (rows > 0 && bytes > compaction_bytes)
+        break;
+      if (row.kind == entry_kind::genesis || row.kind == entry_kind::membership) {
+        base.members = decode_members(db_, row);
+        base.members_index = row.index;
+      }
+      base.index = row.index;
+      base.term = row.term;
+      base.time_ms = row.time_ms;
+      ++rows;
+    }
+  }
+  if (rows > 0)
+    statements_->drop.bind(1, base.index.value).run();
 }
 
 void raft_store::implementation::save_vote(const hard_state& state) {
@@ -334,31 +314,21 @@ void raft_store::implementation::save_vote(const hard_state& state) {
   save.run();
 }
 
-void raft_store::implementation::save_node(const raft_write& write) {
-  if (write.formed)
-    node_.founded = to_bytes(*write.formed);
-  if (write.formation)
-    node_.formation = *write.formation;
-  statements_->save_node.bind_blob(1, node_.founded)
-      .bind_blob(2, node_.formation)
-      .bind(3, std::uint64_t{node_.crc()})
-      .run();
-}
-
 void raft_store::implementation::append(const log_entry& entry) {
-  auto kind = static_cast<std::uint64_t>(entry.kind);
-  auto crc =
-      log_crc(entry.index.value, entry.term.value, kind, static_cast<std::uint64_t>(entry.time_ms), entry.payload);
   statements_->append.bind(1, entry.index.value)
       .bind(2, entry.term.value)
-      .bind(3, kind)
+      .bind(3, static_cast<std::uint64_t>(entry.kind))
       .bind(4, entry.time_ms)
       .bind_blob(5, entry.payload)
-      .bind(6, std::uint64_t{crc})
+      .bind(6, std::uint64_t{log_crc(entry)})
       .run();
 }
 
 void raft_store::implementation::note_terms(const raft_write& write) {
+  if (write.install && !keeps_suffix(write)) {
+    last_index_ = write.install->base.index;
+    terms_.clear();
+  }
   if (write.truncate_from) {
     last_index_ = std::min(last_index_, *write.truncate_from - 1);
     while (!terms_.empty() && terms_.back().first > last_index_)
@@ -429,10 +399,14 @@ log_index raft_store::last_index() const {
   return impl_->last_index();
 }
 
+std::uint64_t raft_store::size_bytes() const {
+  return impl_->size_bytes();
+}
+
 std::optional<raft_owner> inspect_raft_file(const std::string& path, const std::string& vfs) {
   try {
     database db{path, {.vfs = vfs, .read_only = true}};
-    if (!db.holds(raft_format))
+    if (!db.holds(format))
       return std::nullopt;
     auto row = read_node(db);
     auto founded = decode_founded(db, row);

@@ -27,14 +27,30 @@ struct log_base {
   }
 };
 
-/// What the keeper wants saved in one transaction.
+/// What the keeper wants saved in one transaction. Its parts take effect in this order: `install`, `truncate_from`,
+/// `entries`, `compact_to`.
 struct raft_write {
+  /// A snapshot takes the place of the log's beginning (Raft §7).
+  struct snapshot {
+    log_base base;
+    bool keep_suffix = false;  ///< Entry `base.index` is in the log with `base.term`: what follows it stays.
+  };
+
   std::uint64_t number = 0;                     ///< Counts the keeper's writes; rising, and not stored.
   std::optional<hard_state> state = {};         ///< Term and vote.
   std::optional<log_index> truncate_from = {};  ///< Entries at or above it are deleted first.
   std::vector<log_entry> entries = {};          ///< Then these are appended; contiguous with what is there.
   std::optional<std::string> formation = {};    ///< Opaque bytes of the formation core: saved proposal, promises.
   std::optional<genesis> formed = {};           ///< The cluster was founded. Once set it is never changed.
+  /// The log begins after `base.index` from here on: all entries at or below are dropped, those after it too unless
+  /// `keep_suffix`.
+  std::optional<snapshot> install = {};
+  /// Name, within the data directory, of the file that holds the state from here on.
+  std::optional<std::string> state_file = {};
+  /// Entries at or below it may be dropped: in this transaction one bounded step, of at most 1,000 rows and 1 MiB of
+  /// payload but at least one row; `first_index` says how far it came. The store finds term, membership and time of
+  /// the new base in the rows it drops.
+  std::optional<log_index> compact_to = {};
 };
 
 /// A stretch of the log that is all of one term.
@@ -53,11 +69,13 @@ struct raft_contents {
   std::optional<genesis> founded;
   std::string formation;
   log_index first_index{1};
-  log_index last_index;                ///< first_index - 1 when the log is empty.
-  std::vector<term_run> terms;         ///< Of the whole log, ascending.
-  std::vector<log_entry> memberships;  ///< The genesis and membership entries still in the log, ascending.
-  std::int64_t last_time_ms = 0;       ///< The time of the last entry.
-  std::vector<log_entry> tail;         ///< The newest entries, ascending, up to last_index without a gap.
+  log_index last_index;                 ///< first_index - 1 when the log is empty.
+  std::vector<term_run> terms;          ///< Of the whole log, ascending.
+  std::vector<log_entry> memberships;   ///< The genesis and membership entries still in the log, ascending.
+  std::int64_t last_time_ms = 0;        ///< The time of the last entry.
+  std::vector<log_entry> tail;          ///< The newest entries, ascending, up to last_index without a gap.
+  log_base base;                        ///< What lies before first_index.
+  std::string state_file = "state.db";  ///< Name, within the data directory, of the file that holds the state.
 };
 
 struct raft_store_options {
@@ -69,7 +87,8 @@ struct raft_store_options {
   /// Whether a file may be created, or finished whose creation was cut short. False where the data
   /// directory was found to be a node's: its raft.db must then hold one.
   bool create = true;
-  int checkpoint_pages = 4000;
+  /// Few, so that the checkpoint that a write may bring with it takes less than a heartbeat interval.
+  int checkpoint_pages = 1000;
 };
 
 /// raft.db: everything that Raft must not forget or tear. Owned by one writer actor, which holds the only
@@ -101,7 +120,8 @@ class raft_store {
   /// Throws database_error; then the write is on the disk wholly or not at all, which only reopening can
   /// tell. Throws std::logic_error, with nothing changed, for what Raft never does: entries that leave a gap,
   /// terms that fall, an entry of a later term than the current one (entry 1 comes with term 1 saved), a
-  /// second founding.
+  /// second founding, a base that goes back or contradicts the log. Throws damaged_error when a row that
+  /// compaction is about to drop does not match its checksum.
   void write(const raft_write& write);
 
   /// The entries from `from` to `to`, both included, up to `max_bytes` of payload but at least one. Empty
@@ -111,6 +131,9 @@ class raft_store {
 
   log_index first_index() const;
   log_index last_index() const;
+
+  /// What the file holds: pages in use, and the WAL. Cheap.
+  std::uint64_t size_bytes() const;
 
  private:
   class implementation;

@@ -3,110 +3,130 @@
 #include <sqlite3.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "persistence/checksum.hpp"
+#include "persistence/snapshot_file.hpp"
+#include "persistence/state_tables.hpp"
 
 namespace coordinator {
 
-namespace {
-
-constexpr file_format state_format{0x436f5374, 1};
-
-constexpr const char* schema = R"sql(
-  CREATE TABLE meta(one INTEGER PRIMARY KEY CHECK(one = 1), node_id TEXT, incarnation INTEGER, last_applied INTEGER,
-                    last_applied_term INTEGER, applied_time_ms INTEGER, checksum INTEGER, crc INTEGER);
-  CREATE TABLE rows(kind INTEGER, id BLOB, body BLOB, hash INTEGER, PRIMARY KEY(kind, id)) WITHOUT ROWID;
-)sql";
-
-constexpr const char* select_meta =
-    "SELECT node_id, incarnation, last_applied, last_applied_term, applied_time_ms, checksum, crc FROM meta "
-    "WHERE one = 1";
-constexpr const char* select_rows = "SELECT kind, id, body, hash FROM rows ORDER BY kind, id";
-
-[[noreturn]] void throw_damaged(const database& db, const std::string& what) {
-  throw damaged_error(SQLITE_CORRUPT, db.path() + ": " + what);
-}
-
-struct meta_row {
-  node_id node;
-  incarnation_id incarnation;
-  state_meta meta;
-
-  std::uint32_t crc() const {
-    return row_checksum{}
-        .add(node.value)
-        .add(incarnation.value)
-        .add(meta.last_applied.value)
-        .add(meta.last_applied_term.value)
-        .add(static_cast<std::uint64_t>(meta.applied_time_ms))
-        .add(meta.checksum)
-        .value();
-  }
-};
-
-meta_row read_meta(const database& db, statement& query) {
-  reset_at_end guard{query};
-  if (!query.step())
-    throw_damaged(db, "table meta: its row is missing");
-  meta_row row;
-  row.node.value = query.bytes(0);
-  row.incarnation = {query.number(1)};
-  row.meta.last_applied = {query.number(2)};
-  row.meta.last_applied_term = {query.number(3)};
-  row.meta.applied_time_ms = query.integer(4);
-  row.meta.checksum = query.number(5);
-  if (row.crc() != query.number(6))
-    throw_damaged(db, "table meta: its row does not match its checksum");
-  return row;
-}
-
-std::string printable(std::string_view id) {
-  std::string text;
-  for (unsigned char c : id.substr(0, 80))
-    text += c < 0x20 || c == 0x7f ? '?' : static_cast<char>(c);
-  return text;
-}
-
-// Streams the rows and holds them against the checksum. False when `go_on` ended it.
-template <class GoOn>
-bool read_rows(const database& db, statement& query, std::uint64_t checksum, GoOn go_on,
-               const std::function<void(const row_view&)>& each) {
-  reset_at_end guard{query};
-  std::uint64_t sum = 0;
-  while (query.step()) {
-    if (!go_on())
-      return false;
-    row_view row{static_cast<std::uint8_t>(query.integer(0)), query.bytes(1), query.bytes(2), query.number(3)};
-    if (query.number(0) > 0xff || row_hash(row.kind, row.id, row.body) != row.hash)
-      throw_damaged(db, "table rows: row (" + std::to_string(query.number(0)) + ", '" + printable(row.id) +
-                            "') does not match its hash");
-    sum += row.hash;
-    each(row);
-  }
-  if (sum != checksum)
-    throw_damaged(db, "table rows: the rows together do not match the checksum; one is missing or out of date");
-  return true;
-}
-
-}  // namespace
+using namespace state_tables;
 
 std::uint64_t row_hash(std::uint8_t kind, std::string_view id, std::string_view body) {
   return XXH3_64bits_withSeed(body.data(), body.size(), XXH3_64bits_withSeed(id.data(), id.size(), kind));
 }
 
+class state_copy::implementation {
+ public:
+  implementation(database& source, const state_meta& meta, implementation*& place, std::string path, std::string vfs)
+      : path_(std::move(path)), vfs_(std::move(vfs)), meta_(meta), place_(&place) {
+    if (snapshot_file::exists(path_, vfs_))
+      throw database_error(SQLITE_CANTOPEN, path_ + ": is there already");
+    try {
+      target_.emplace(path_, database_options{.vfs = vfs_, .create = true});
+      target_->execute("PRAGMA journal_mode=off");
+      target_->execute("PRAGMA synchronous=off");
+      // What is left to be written when the last page has been copied; the writer waits for it.
+      target_->execute("PRAGMA cache_size=-1000");
+      page_size_ = static_cast<std::uint64_t>(source.query_number("PRAGMA page_size"));
+      backup_ = sqlite3_backup_init(target_->handle(), "main", source.handle(), "main");
+      if (!backup_)
+        target_->fail(sqlite3_extended_errcode(target_->handle()), "begin a copy");
+    } catch (...) {
+      remove();
+      throw;
+    }
+    place = this;
+  }
+  ~implementation() {
+    detach();
+    if (!done_)
+      remove();
+  }
+  implementation(const implementation&) = delete;
+  implementation& operator=(const implementation&) = delete;
+
+  bool step(int pages) {
+    if (done_)
+      return true;
+    if (!backup_)
+      throw database_error(SQLITE_ABORT, path_ + ": its source is gone");
+    auto code = sqlite3_backup_step(backup_, pages);
+    done_pages_ = static_cast<std::uint64_t>(sqlite3_backup_pagecount(backup_) - sqlite3_backup_remaining(backup_));
+    total_pages_ = static_cast<std::uint64_t>(sqlite3_backup_pagecount(backup_));
+    if (code == SQLITE_OK || (code & 0xff) == SQLITE_BUSY || (code & 0xff) == SQLITE_LOCKED)
+      return false;
+    if (code != SQLITE_DONE)
+      target_->fail(code, "copy into it");
+    code = sqlite3_backup_finish(std::exchange(backup_, nullptr));
+    if (code != SQLITE_OK)
+      target_->fail(code, "finish the copy");
+    detach();
+    done_ = true;
+    return true;
+  }
+
+  /// The source goes away, or has failed: nothing more is read from it.
+  void detach() {
+    if (backup_)
+      sqlite3_backup_finish(std::exchange(backup_, nullptr));
+    target_.reset();
+    if (place_)
+      *std::exchange(place_, nullptr) = nullptr;
+  }
+
+  std::uint64_t done_pages() const { return done_pages_; }
+  std::uint64_t total_pages() const { return total_pages_; }
+  std::uint64_t page_size() const { return page_size_; }
+  const state_meta& meta() const { return meta_; }
+  void note(const state_meta& meta) { meta_ = meta; }
+
+ private:
+  void remove() {
+    target_.reset();
+    try {
+      snapshot_file::remove(path_, vfs_);
+    } catch (const database_error&) {
+      // The next start deletes what nothing names.
+    }
+  }
+
+  std::string path_, vfs_;
+  std::optional<database> target_;
+  sqlite3_backup* backup_ = nullptr;
+  std::uint64_t done_pages_ = 0, total_pages_ = 0, page_size_ = 0;
+  state_meta meta_;
+  implementation** place_;
+  bool done_ = false;
+};
+
 class state_store::implementation {
  public:
-  implementation(const std::string& path, const state_store_options& options)
-      : db_(path, {.vfs = options.vfs,
-                   .create = true,
+  implementation(const std::string& path, const state_store_options& options, bool create = true)
+      : vfs_(options.vfs),
+        db_(path, {.vfs = options.vfs,
+                   .create = create,
                    .synchronous = synchronous_mode::normal,
                    .checkpoint_pages = options.checkpoint_pages}) {}
 
+  ~implementation() {
+    if (copy_)
+      copy_->detach();
+  }
+  implementation(const implementation&) = delete;
+  implementation& operator=(const implementation&) = delete;
+
   void open(const node_id& node, incarnation_id incarnation);
+  void adopt(const node_id& node, incarnation_id incarnation, const std::function<void(const row_view&)>& each);
   void load(const std::function<void(const row_view&)>& each);
   void write(const state_write& write);
+  bool checkpoint();
   const state_meta& meta() const { return row_.meta; }
+  log_index checkpointed() const { return checkpointed_; }
+  std::uint64_t size_bytes() { return db_.size_bytes(); }
+  std::unique_ptr<state_copy::implementation> begin_copy(const std::string& path);
 
  private:
   struct statements {
@@ -127,15 +147,19 @@ class state_store::implementation {
   void create(const node_id& node, incarnation_id incarnation);
   void save_meta(const meta_row& row);
   void save_row(const row_change& row);
+  [[noreturn]] void give_up(const database_error& error);
 
+  std::string vfs_;
   database db_;
   meta_row row_;
+  log_index checkpointed_;
+  state_copy::implementation* copy_ = nullptr;
   std::optional<statements> statements_;
   std::optional<database_error> failure_;
 };
 
 void state_store::implementation::open(const node_id& node, incarnation_id incarnation) {
-  if (!db_.holds(state_format)) {
+  if (!db_.holds(format)) {
     db_.start_writing();
     create(node, incarnation);
   } else {
@@ -158,12 +182,8 @@ void state_store::implementation::create(const node_id& node, incarnation_id inc
   transaction_statements transactions{db_};
   transaction t{transactions};
   db_.execute(schema);
-  db_.set_format(state_format);
-  statement{db_, "INSERT INTO meta VALUES(1, ?, ?, 0, 0, 0, 0, ?)"}
-      .bind_text(1, node.value)
-      .bind(2, incarnation.value)
-      .bind(3, std::uint64_t{row_.crc()})
-      .run();
+  db_.set_format(format);
+  insert_meta(db_, row_);
   t.commit();
 }
 
@@ -188,13 +208,73 @@ void state_store::implementation::write(const state_write& write) {
       save_meta(row);
       t.commit();
     }
-    db_.checkpoint_if_due();
+    row_ = std::move(row);
+    // What is in the file was in it before the checkpoint began; only that can be counted on from here on.
+    if (db_.checkpoint_if_due())
+      checkpointed_ = row_.meta.last_applied;
   } catch (const database_error& error) {
-    failure_ = error;
-    db_.abandon();
-    throw;
+    give_up(error);
   }
-  row_ = std::move(row);
+  if (copy_)
+    copy_->note(row_.meta);
+}
+
+bool state_store::implementation::checkpoint() {
+  if (failure_)
+    throw *failure_;
+  auto last_applied = row_.meta.last_applied;
+  try {
+    if (!db_.checkpoint())
+      return false;
+  } catch (const database_error& error) {
+    give_up(error);
+  }
+  checkpointed_ = last_applied;
+  return true;
+}
+
+void state_store::implementation::give_up(const database_error& error) {
+  failure_ = error;
+  if (copy_)
+    copy_->detach();
+  db_.abandon();
+  throw;
+}
+
+std::unique_ptr<state_copy::implementation> state_store::implementation::begin_copy(const std::string& path) {
+  if (failure_)
+    throw *failure_;
+  if (copy_)
+    throw std::logic_error("state_store: another copy is under way");
+  return std::make_unique<state_copy::implementation>(db_, row_.meta, copy_, path, vfs_);
+}
+
+void state_store::implementation::adopt(const node_id& node, incarnation_id incarnation,
+                                        const std::function<void(const row_view&)>& each) {
+  if (!db_.holds(format))
+    throw_damaged(db_, "holds no state");
+  if (auto problem = check_structure(db_, nullptr))
+    throw_damaged(db_, *problem);
+  {
+    statement query{db_, select_meta};
+    row_ = read_meta(db_, query);
+  }
+  load(each);
+  row_.node = node;
+  row_.incarnation = incarnation;
+  db_.start_writing();
+  db_.execute("PRAGMA synchronous=full");
+  {
+    transaction_statements transactions{db_};
+    transaction t{transactions};
+    insert_meta(db_, row_);
+    t.commit();
+  }
+  if (!db_.checkpoint())
+    throw database_error(SQLITE_BUSY, db_.path() + ": is in use by another program");
+  db_.execute("PRAGMA synchronous=normal");
+  checkpointed_ = row_.meta.last_applied;
+  statements_.emplace(db_);
 }
 
 void state_store::implementation::save_meta(const meta_row& row) {
@@ -228,6 +308,19 @@ std::unique_ptr<state_store> state_store::open(const std::string& path, const no
   return std::unique_ptr<state_store>{new state_store(std::move(impl))};
 }
 
+std::unique_ptr<state_store> state_store::adopt(const std::string& path, const node_id& node,
+                                                incarnation_id incarnation, const state_store_options& options,
+                                                const std::function<void(const row_view&)>& each) {
+  for (auto part : {"-wal", "-journal"})
+    if (snapshot_file::exists(path + part, options.vfs))
+      throw damaged_error(SQLITE_CORRUPT, path + part + ": is not of this file, and would be replayed into it");
+  // Before a connection is there, whose locks closing this one would drop.
+  snapshot_file::open(path, options.vfs)->sync();
+  auto impl = std::make_unique<implementation>(path, options, false);
+  impl->adopt(node, incarnation, each);
+  return std::unique_ptr<state_store>{new state_store(std::move(impl))};
+}
+
 const state_meta& state_store::meta() const {
   return impl_->meta();
 }
@@ -240,9 +333,49 @@ void state_store::write(const state_write& write) {
   impl_->write(write);
 }
 
+log_index state_store::checkpointed() const {
+  return impl_->checkpointed();
+}
+
+bool state_store::checkpoint() {
+  return impl_->checkpoint();
+}
+
+std::uint64_t state_store::size_bytes() const {
+  return impl_->size_bytes();
+}
+
+std::unique_ptr<state_copy> state_store::begin_copy(const std::string& path) {
+  return std::unique_ptr<state_copy>{new state_copy(impl_->begin_copy(path))};
+}
+
+state_copy::state_copy(std::unique_ptr<implementation> impl) : impl_(std::move(impl)) {}
+
+state_copy::~state_copy() = default;
+
+bool state_copy::step(int pages) {
+  return impl_->step(pages);
+}
+
+std::uint64_t state_copy::pages_done() const {
+  return impl_->done_pages();
+}
+
+std::uint64_t state_copy::pages_total() const {
+  return impl_->total_pages();
+}
+
+const state_meta& state_copy::meta() const {
+  return impl_->meta();
+}
+
+std::uint64_t state_copy::bytes() const {
+  return impl_->total_pages() * impl_->page_size();
+}
+
 std::optional<node_id> inspect_state_file(const std::string& path, const std::string& vfs) {
   database db{path, {.vfs = vfs, .read_only = true}};
-  if (!db.holds(state_format))
+  if (!db.holds(format))
     return std::nullopt;
   statement query{db, select_meta};
   return read_meta(db, query).node;

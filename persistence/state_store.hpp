@@ -58,6 +58,32 @@ struct state_store_options {
   int checkpoint_pages = 4000;
 };
 
+/// An online copy of a state.db, made through its writer's own connection, some pages at a time between writes; what is
+/// written meanwhile goes into the copy too, so that it never begins anew. The copy is not synced: it is for sending,
+/// and whoever receives it makes it durable. Destroyed unfinished, it removes its file. Used by the writer's thread.
+class state_copy {
+ public:
+  ~state_copy();
+  state_copy(const state_copy&) = delete;
+  state_copy& operator=(const state_copy&) = delete;
+
+  /// Copies up to `pages` pages; true when the copy is done, and no connection to it is open any more. Throws
+  /// database_error when reading or writing failed, or the store is gone or has failed; the copy is then to be
+  /// destroyed.
+  bool step(int pages);
+  std::uint64_t pages_done() const;
+  std::uint64_t pages_total() const;
+  /// Once it is done: what the copy is a copy of, and its length.
+  const state_meta& meta() const;
+  std::uint64_t bytes() const;
+
+ private:
+  friend class state_store;
+  class implementation;
+  explicit state_copy(std::unique_ptr<implementation> impl);
+  std::unique_ptr<implementation> impl_;
+};
+
 /// state.db: the applied state, written behind. Owned by one writer actor, which holds the only connection
 /// that writes it. Each call blocks on the disk.
 ///
@@ -69,6 +95,16 @@ class state_store {
   /// a file of another node or incarnation or of a newer version, database_error.
   static std::unique_ptr<state_store> open(const std::string& path, const node_id& node, incarnation_id incarnation,
                                            const state_store_options& options);
+
+  /// Takes a file that came from another node, or from elsewhere: quick_check, every row against its hash, and all
+  /// together against the checksum, as rows are given to `each`; then makes it this node's, checkpoints it fully
+  /// and opens it. The file and its name are on the disk when this returns.
+  ///
+  /// Throws damaged_error, refused_error for what is no state or a newer version's, database_error; the file is then
+  /// unchanged or half adopted, and is to be deleted. A -wal beside the file would be replayed into it, and is damage.
+  static std::unique_ptr<state_store> adopt(const std::string& path, const node_id& node, incarnation_id incarnation,
+                                            const state_store_options& options,
+                                            const std::function<void(const row_view&)>& each);
   ~state_store();
   state_store(const state_store&) = delete;
   state_store& operator=(const state_store&) = delete;
@@ -82,6 +118,19 @@ class state_store {
   /// One transaction. Throws database_error; every later write is then refused with the same error.
   /// Throws std::logic_error, with nothing changed, when last_applied would go back.
   void write(const state_write& write);
+
+  /// A last_applied that was read before a checkpoint on this connection that returned OK with every frame
+  /// checkpointed: whatever happens, the file holds at least that. 0 until one happened.
+  log_index checkpointed() const;
+  /// Checkpoints now. False when a reader kept part of it from being copied. Throws as `write` does.
+  bool checkpoint();
+
+  /// What the file holds: pages in use, and the WAL. Cheap.
+  std::uint64_t size_bytes() const;
+
+  /// Begins a copy into the file `path`, which must not exist. Throws database_error; std::logic_error when another
+  /// copy is under way. The copy may outlive the store, and then only be destroyed.
+  std::unique_ptr<state_copy> begin_copy(const std::string& path);
 
  private:
   class implementation;

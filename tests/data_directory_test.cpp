@@ -210,18 +210,3 @@ TEST_CASE("data_directory: nothing but the lock is written when a directory is r
   CHECK(fs::file_size(temporary / "raft.db") == before);
   CHECK(fs::last_write_time(temporary / "raft.db") == time);
 }
-
-TEST_CASE("data_directory: a damaged file is set aside with its WAL, each time under another name") {
-  temporary_directory temporary;
-  make_raft_file(temporary.path());
-  data_directory directory{temporary.path(), self};
-  for (std::string number : {"1", "2"}) {
-    std::ofstream{temporary / "state.db"} << number;
-    std::ofstream{temporary / "state.db-wal"} << "wal";
-    directory.set_aside("state.db");
-    CHECK_FALSE(fs::exists(temporary / "state.db"));
-    CHECK_FALSE(fs::exists(temporary / "state.db-wal"));
-    CHECK(fs::exists(temporary / ("state.db.damaged-" + number)));
-    CHECK(fs::exists(temporary / ("state.db.damaged-" + number + "-wal")));
-  }
-}
