@@ -204,6 +204,27 @@ TEST_CASE("retention: lists, runs and workers forget a task that left, and are f
   CHECK(x.get<run_view>(get_run{"run"}).tasks == 1);
 }
 
+TEST_CASE("retention: a worker is known by its tasks as long as one names it, however many attempts are forgotten") {
+  state_driver x;
+  x.worker("v");
+  x.worker("w");
+  x.submit(task("a"));
+  for (std::uint32_t number = 1; number <= 150; ++number) {
+    REQUIRE(x.claim("v") == ids{"a"});
+    x.run(expire_attempts{{{{"a", number}, attempt_outcome::lease_lost}}});
+  }
+  REQUIRE(x.claim("w") == ids{"a"});
+  CHECK(x.task("a").attempts.front().worker_id == "v");
+  CHECK(x.code(complete_task{"a", "w", 151, "{}"}) == result_code::ok);
+  complete(x, task("b"));
+  CHECK(x.run(retire_tasks{++x.now_ms, 1}).version == 1);
+  CHECK(listed(x, {{}, "w", {}, {}, {}, 1}) == ids{"b"});
+  x.submit(task("c"));
+  REQUIRE(x.claim("v") == ids{"c"});
+  CHECK(listed(x, {{}, "v", {}, {}, {}, 1}) == ids{"c"});
+  CHECK(listed(x, {{}, "w", {}, {}, {}, 1}) == ids{"b"});
+}
+
 TEST_CASE("retention: a cursor of a list goes on behind tasks that left") {
   state_driver x;
   x.worker("w");
