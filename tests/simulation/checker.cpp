@@ -58,6 +58,11 @@ void checker::on_start(unsigned node, const node_id& id, const raft_contents& co
               id.value + " acknowledged entry " + std::to_string(i + 1) + " and comes back without it");
       break;
     }
+  for (auto& entry : contents.tail)
+    if (auto known = entries_.find({entry.index, entry.term});
+        known != entries_.end() && known->second.hash != hash_of(entry))
+      violate("log matching",
+              id.value + " comes back with another entry " + text(entry.index) + " of term " + text(entry.term));
   n.id = id;
   n.up = true;
   n.term = state.current_term;

@@ -11,9 +11,10 @@ constexpr microseconds slack{1'500'000};  // How long after its time-out a call 
 }  // namespace
 
 clients::clients(cluster& nodes, machine_room& room, chance& random, checker& watch, unsigned callers, bool with_tasks)
-    : nodes_(nodes), room_(room), random_(random), watch_(watch), with_tasks_(with_tasks) {
+    : nodes_(nodes), room_(room), random_(random), watch_(watch), with_tasks_(with_tasks), attempts_(watch) {
   callers_.resize(callers);
-  keys_.resize(keys);
+  for (unsigned key = 0; key < keys; ++key)
+    keys_.emplace_back(key_name(key), watch);
 }
 
 void clients::start() {
@@ -107,11 +108,11 @@ void clients::put(unsigned who) {
   if (random_.one_in(25))
     x.value.resize(50'000, '.');
   auto& key = keys_[x.key];
-  x.floor = key.floor;
-  key.written.insert(x.value);
+  x.floor = key.begin();
+  key.begin_write(x.value);
   put_key body{key_name(x.key), x.value, {}, false, false};
-  if (key.floor != 0 && random_.one_in(4))
-    body.if_match = x.if_match = key.floor;
+  if (x.floor != 0 && random_.one_in(4))
+    body.if_match = x.if_match = x.floor;
   write(who, std::move(body), milliseconds{random_.between(200, 3000)});
 }
 
@@ -132,47 +133,21 @@ void clients::on_put(const call& x, const write_result& result) {
   if (result.outcome == write_result::outcome::unknown)
     return;
   if (result.outcome == write_result::outcome::not_applied || !result.result.ok()) {
-    key.refused.insert(x.value);
-    if (key.versions.contains(x.value))
-      watch_.violate("what is refused never shows", x.value + " was refused, and has been read");
+    key.refused(x.value);
     if (result.outcome == write_result::outcome::applied && x.if_match == 0)
       watch_.violate("a write is answered as it was applied",
                      x.value + " answered " + std::string{to_string(result.result.code)});
     return;
   }
-  auto version = result.result.version;
-  if (version <= x.floor)
-    watch_.violate("histories are linearizable", x.value + " was written as version " + std::to_string(version) +
-                                                     ", after version " + std::to_string(x.floor) + " was answered");
   if (result.index > watch_.committed())
     watch_.violate("what is acknowledged is committed", x.value + " was acknowledged before it was committed");
-  if (x.if_match != 0)
-    key.conditional.emplace_back(x.if_match, version);
-  saw(x, version, x.value);
-}
-
-void clients::saw(const call& x, std::uint64_t version, const std::string& value) {
-  auto& key = keys_[x.key];
-  auto where = key_name(x.key) + " version " + std::to_string(version);
-  auto named = [](const std::string& x) { return x.substr(0, x.find('.')); };
-  if (!key.written.contains(value))
-    return watch_.violate("only what was written is read", where + " is " + named(value));
-  if (key.refused.contains(value))
-    return watch_.violate("what is refused never shows", where + " is " + named(value) + ", which was refused");
-  auto [at, fresh] = key.values.emplace(version, value);
-  if (!fresh && at->second != value)
-    return watch_.violate("histories are linearizable", where + " is " + named(value) + " and " + named(at->second));
-  auto [known, first] = key.versions.emplace(value, version);
-  if (!first && known->second != version)
-    return watch_.violate("a command is applied once", named(value) + " is version " + std::to_string(known->second) +
-                                                           " and " + std::to_string(version));
-  key.floor = std::max(key.floor, version);
+  key.wrote(x.value, result.result.version, x.if_match);
 }
 
 void clients::read(unsigned who, bool linearizable) {
   auto& x = open(who, linearizable ? kind::read : kind::stale_read);
   x.key = static_cast<unsigned>(random_.below(keys));
-  x.floor = keys_[x.key].floor;
+  x.floor = keys_[x.key].begin();
   milliseconds timeout{random_.between(200, 3000)};
   x.due = room_.now() + timeout;
   auto done = [this, who, number = x.number](read_result result) {
@@ -190,32 +165,18 @@ void clients::on_read(const call& x, const read_result& result) {
   if (!result.ok)
     return;
   auto* found = std::get_if<key_view>(&result.result);
-  std::uint64_t version = found ? found->version : 0;
-  if (x.what == kind::read && version < x.floor)
-    return watch_.violate("a linearizable read is never stale",
-                          nodes_.name(x.node) + " answered version " + std::to_string(version) + " of " +
-                              key_name(x.key) + ", after version " + std::to_string(x.floor) + " had been answered");
-  if (!found)
-    return;
-  // A stale read says nothing about the present, so the floor is as it was.
-  auto floor = keys_[x.key].floor;
-  saw(x, version, found->value);
-  if (x.what == kind::stale_read)
-    keys_[x.key].floor = floor;
+  auto& key = keys_[x.key];
+  if (x.what == kind::read)
+    key.read(x.floor, found ? found->version : 0, found ? found->value : "", nodes_.name(x.node));
+  else if (found)
+    key.saw(found->version, found->value);
 }
 
 void clients::observe(const state_machine& machine) {
   for (unsigned key = 0; key < keys; ++key) {
     auto answer = machine.answer(get_key{key_name(key)});
-    auto* found = std::get_if<key_view>(&answer);
-    if (!found)
-      continue;
-    // It has been answered to nobody yet.
-    auto floor = keys_[key].floor;
-    call x;
-    x.key = key;
-    saw(x, found->version, found->value);
-    keys_[key].floor = floor;
+    if (auto* found = std::get_if<key_view>(&answer))
+      keys_[key].saw(found->version, found->value);
   }
 }
 
@@ -226,7 +187,7 @@ void clients::read_all(unsigned node) {
     callers_[key].node = node;
     auto& x = open(key, kind::read);
     x.key = key;
-    x.floor = keys_[key].floor;
+    x.floor = keys_[key].begin();
     x.due = room_.now() + milliseconds{3000};
     auto done = [this, key, number = x.number](read_result result) {
       if (!closes(key, number))
@@ -243,10 +204,7 @@ void clients::read_all(unsigned node) {
 
 void clients::check_at_end() {
   for (auto& key : keys_)
-    for (auto& [seen, version] : key.conditional)
-      if (auto next = key.values.upper_bound(seen); next != key.values.end() && next->first < version)
-        watch_.violate("histories are linearizable", "version " + std::to_string(next->first) +
-                                                         " came between a conditional write and what it had seen");
+    key.check_at_end();
 }
 
 // -- tasks ---------------------------------------------------------------------------------
@@ -303,8 +261,7 @@ void clients::work(unsigned who) {
     auto chosen = me.jobs.begin() + static_cast<std::ptrdiff_t>(random_.below(me.jobs.size()));
     x.job = *chosen;
     me.jobs.erase(chosen);
-    auto& given = attempts_[x.job.task_id];
-    x.overtaken = given.rbegin()->first > x.job.attempt;
+    x.overtaken = attempts_.is_overtaken(x.job.task_id, x.job.attempt);
     return write(who, complete_task{x.job.task_id, worker_name(who), x.job.attempt, "{}"}, milliseconds{2000});
   }
   auto& x = open(who, kind::claim);
@@ -325,11 +282,7 @@ void clients::on_claimed(unsigned who, const call&, const write_result& result) 
   if (result.outcome != write_result::outcome::applied || !result.result.ok())
     return;
   for (auto& job : result.result.assignments) {
-    auto [given, fresh] = attempts_[job.task_id].emplace(job.attempt, worker_name(who));
-    if (!fresh)
-      watch_.violate("an attempt is given to one worker", job.task_id + " attempt " + std::to_string(job.attempt) +
-                                                              " was given to " + given->second + " and again to " +
-                                                              worker_name(who));
+    attempts_.given(job.task_id, job.attempt, worker_name(who));
     callers_[who].jobs.push_back(job);
   }
 }
@@ -337,10 +290,7 @@ void clients::on_claimed(unsigned who, const call&, const write_result& result) 
 void clients::on_completed(const call& x, const write_result& result) {
   if (result.outcome != write_result::outcome::applied || !result.result.ok())
     return;
-  auto [done, fresh] = completed_.emplace(x.job.task_id, x.job.attempt);
-  if (x.overtaken || (!fresh && done->second != x.job.attempt))
-    watch_.violate("the result of one attempt counts", x.job.task_id + " attempt " + std::to_string(x.job.attempt) +
-                                                           " was accepted after a later attempt " + "was given out");
+  attempts_.completed(x.job.task_id, x.job.attempt, x.overtaken);
 }
 
 }  // namespace coordinator::simulation

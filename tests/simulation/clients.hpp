@@ -1,18 +1,16 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
-#include <set>
 #include <string>
 #include <vector>
 
+#include "tests/simulation/client_histories.hpp"
 #include "tests/simulation/cluster.hpp"
 
 namespace coordinator::simulation {
 
 /// Callers of the nodes' gateways, each with one call at a time, and what they may believe after each answer:
-/// - the history of every key is linearizable. A key's version orders its writes, and every value is written by one
-///   call only, so it is enough that no answer contradicts that order, nor what had been answered when its call began;
+/// - the history of every key is linearizable, see key_history;
 /// - what was answered as applied stays, what was answered as not applied never shows;
 /// - an attempt is given to one worker, and no result of an attempt counts once a later one was given out.
 class clients {
@@ -57,15 +55,6 @@ class clients {
     std::vector<assignment> jobs;
     unsigned node = 0;
   };
-  struct key_history {
-    std::uint64_t floor = 0;  // Highest version in any answer.
-    std::map<std::uint64_t, std::string> values;
-    std::map<std::string, std::uint64_t> versions;
-    std::set<std::string> written;
-    std::set<std::string> refused;
-    std::vector<std::pair<std::uint64_t, std::uint64_t>> conditional;
-  };
-
   void think(unsigned who);
   void begin(unsigned who);
   call& open(unsigned who, kind what);
@@ -80,7 +69,6 @@ class clients {
   void on_claimed(unsigned who, const call& x, const write_result& result);
   void on_completed(const call& x, const write_result& result);
   void on_read(const call& x, const read_result& result);
-  void saw(const call& x, std::uint64_t version, const std::string& value);
   static std::string key_name(unsigned key) { return "key" + std::to_string(key); }
   static std::string worker_name(unsigned who) { return "worker" + std::to_string(who); }
 
@@ -92,8 +80,7 @@ class clients {
   bool finishing_ = false;
   std::vector<caller> callers_;
   std::vector<key_history> keys_;
-  std::map<std::string, std::map<std::uint32_t, std::string>> attempts_;  // task, attempt: worker
-  std::map<std::string, std::uint32_t> completed_;                        // task: attempt
+  attempt_history attempts_;
   std::uint64_t calls_ = 0;
   std::uint64_t answered_ = 0;
   std::uint64_t values_ = 0;

@@ -68,7 +68,7 @@ const std::vector<defect_row>& defect_rows() {
       {defect::apply_reads_clock, "apply_reads_clock", "calm", 1, "equal logs give equal state"},
       {defect::applied_index_apart_from_data, "applied_index_apart_from_data", "crashes", 1, "what was synced stays"},
       {defect::forget_sessions, "forget_sessions", "echoes", 7, "a command is applied once"},
-      {defect::apply_below_lowest_unanswered, "apply_below_lowest_unanswered", "echoes", 1,
+      {defect::apply_below_lowest_unanswered, "apply_below_lowest_unanswered", "echoes", 2,
        "a command is applied once"},
       {defect::stale_attempt_accepted, "stale_attempt_accepted", "tasks", 1, "the result of one attempt counts"},
       {defect::ignore_incarnation, "ignore_incarnation", "replaced", 1, "a committed entry is on a majority of disks"},

@@ -4,10 +4,12 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cinttypes>
 #include <cstdio>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/simulation/defects.hpp"
@@ -75,16 +77,19 @@ struct totals {
   }
 };
 
-std::string parse_seeds(const std::string& text, settings& x) {
+/// False: it is not a number of 64 bits, and nothing else.
+bool read_number(std::string_view text, std::uint64_t& out) {
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+  return error == std::errc{} && end == text.data() + text.size();
+}
+
+/// What is wrong with them; empty: nothing.
+std::string read_seeds(std::string_view text, settings& x) {
   auto dots = text.find("..");
-  try {
-    std::size_t used = 0;
-    x.first = std::stoull(text.substr(0, dots), &used);
-    x.last = dots == std::string::npos ? x.first : std::stoull(text.substr(dots + 2));
-  } catch (const std::exception&) {
-    return "seeds are given as A..B, not as " + text;
-  }
-  return x.first <= x.last ? "" : "the first seed is above the last";
+  auto last = dots == text.npos ? text : text.substr(dots + 2);
+  if (!read_number(text.substr(0, dots), x.first) || !read_number(last, x.last))
+    return "--seeds: give A..B, two numbers of 64 bits, not " + std::string{text};
+  return x.first <= x.last ? "" : "--seeds: " + std::string{text} + " ends before it begins";
 }
 
 void print_violation(const settings& x, std::uint64_t seed, const history_result& result) {
@@ -93,8 +98,12 @@ void print_violation(const settings& x, std::uint64_t seed, const history_result
   auto command = replay_command(x.program, options);
   if (!x.defect.empty())
     command += " --defect " + x.defect;
-  std::printf("seed %" PRIu64 " (%s, %u nodes): %s: %s\n  replay: %s\n", seed, result.profile.c_str(), result.nodes,
-              result.found->invariant.c_str(), result.found->what.c_str(), command.c_str());
+  std::string who;
+  // One whose process ended could not say what it had drawn.
+  if (result.nodes != 0)
+    who = " (" + result.profile + ", " + std::to_string(result.nodes) + " nodes)";
+  std::printf("seed %" PRIu64 "%s: %s: %s\n  replay: %s\n", seed, who.c_str(), result.found->invariant.c_str(),
+              result.found->what.c_str(), command.c_str());
   std::fflush(stdout);
 }
 
@@ -136,7 +145,7 @@ int play_range(const settings& x) {
   if (x.statistics)
     sum.print();
   std::printf("%" PRIu64 " histories, %" PRIu64 " violations\n", sum.histories, sum.violations);
-  return sum.violations == 0 && sum.histories == x.last - x.first + 1 ? 0 : 1;
+  return sum.violations == 0 && sum.histories - 1 == x.last - x.first ? 0 : 1;
 }
 
 int choose(settings& x) {
@@ -166,7 +175,7 @@ int run_program(int argc, char** argv) {
   x.program = argv[0];
   CLI::App app{"Plays histories of whole clusters under faults, each from its seed, and checks what must always hold."};
   std::int64_t virtual_seconds = x.each.virtual_time.count();
-  app.add_option("--seeds", x.seeds, "The seeds to play, A..B, both included");
+  auto* seeds = app.add_option("--seeds", x.seeds, "The seeds to play, A..B, both included, 0 to 2^64 - 1");
   app.add_option("--nodes", x.each.nodes, "Nodes of each cluster; without it the seed draws")
       ->check(CLI::IsMember({3, 5}));
   app.add_option("--virtual-seconds", virtual_seconds, "How long faults last, in virtual time")
@@ -178,22 +187,34 @@ int run_program(int argc, char** argv) {
   app.add_option("--profile", x.each.profile, "Which faults there are; without it the seed draws")
       ->check(CLI::IsMember(names));
   app.add_option("--jobs", x.jobs, "Histories at a time")->check(CLI::Range(1, 1024))->capture_default_str();
-  auto* replay = app.add_option("--replay", x.replay, "Plays this one seed again, in this process");
+  std::string replayed;
+  auto* replay = app.add_option("--replay", replayed, "Plays this one seed again, in this process")->excludes(seeds);
   app.add_flag("--trace", x.trace, "With --replay: prints everything that happens")->needs(replay);
   app.add_flag("--statistics", x.statistics, "Prints what all histories together had");
   app.add_flag("--defects", x.defects, "Replays what is recorded of each rule taken out, and prints the table");
   app.add_option("--find-defects", x.search, "Looks for a seed that shows this defect, or \"all\"");
   app.add_option("--most", x.most, "With --find-defects: so many histories each")->capture_default_str();
   app.add_option("--defect", x.defect, "Takes one rule out");
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    std::printf("%s", app.help().c_str());
+    return 0;
+  } catch (const CLI::ParseError& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 2;
+  }
   x.has_replay = replay->count() > 0;
   x.each.virtual_time = std::chrono::seconds{virtual_seconds};
   spdlog::set_level(spdlog::level::off);
   if (!x.seeds.empty()) {
-    if (auto error = parse_seeds(x.seeds, x); !error.empty()) {
+    if (auto error = read_seeds(x.seeds, x); !error.empty()) {
       std::fprintf(stderr, "%s\n", error.c_str());
       return 2;
     }
+  } else if (x.has_replay && !read_number(replayed, x.replay)) {
+    std::fprintf(stderr, "--replay: give one number of 64 bits, not %s\n", replayed.c_str());
+    return 2;
   } else if (!x.has_replay && !x.defects && x.search.empty()) {
     std::fprintf(stderr, "give --seeds or --replay; --help says more\n");
     return 2;

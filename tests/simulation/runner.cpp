@@ -70,13 +70,14 @@ struct worker {
 class crew {
  public:
   explicit crew(const run_request& request) : request_(request) {
-    auto all = request.last - request.first + 1;
+    // One more than fits into 64 bits, where the range is all of them: nobody will see its end.
+    auto all = std::max(request.last - request.first + 1, request.last - request.first);
     auto jobs = std::min<std::uint64_t>(std::max(1u, request.jobs), all);
     stride_ = jobs;
     workers_.resize(jobs);
     for (std::uint64_t i = 0; i < jobs; ++i) {
       workers_[i].seed = request.first + i;
-      workers_[i].left = (all - i + jobs - 1) / jobs;
+      workers_[i].left = (all - i - 1) / jobs + 1;
       start(workers_[i]);
     }
   }

@@ -58,12 +58,13 @@ TEST_CASE("simulation: a rule taken out breaks what its recorded history shows")
   for (auto& row : defect_rows()) {
     if (*row.profile == 0)
       continue;
-    INFO(row.name);
+    INFO(std::string{row.name});
     auto found = find_violation(row, row.seed, row.seed);
     if (!found || found->what.invariant != row.invariant) {
       // Any change of the product changes its histories. That the rule is needed must show all the same.
       found = find_violation(row, 1, 2000);
-      MESSAGE(row.name, ": seed ", row.seed, " is out of date, it shows with seed ", found ? found->seed : 0);
+      MESSAGE(std::string{row.name}, ": seed ", row.seed, " is out of date, it shows with seed ",
+              found ? found->seed : 0);
     }
     CHECK(found);
   }
