@@ -10,7 +10,7 @@
 # shellcheck disable=SC2317
 set -uo pipefail
 
-stages=(install build unit actor simulation http cluster other demo asan tsan)
+stages=(install build unit actor simulation http cluster other demo asan trace tsan)
 
 # Seconds that all stages together may take; a stage that must not be left out does not look at it.
 total_budget=${TEST_BUDGET:-1200}
@@ -18,6 +18,8 @@ total_budget=${TEST_BUDGET:-1200}
 build_budget=300
 # What runs under the sanitizers: no more than two cores can build and run beside the rest.
 sanitizer_targets=(unit_tests tool_tests)
+# What the traces of the simulation are compared with, under AddressSanitizer.
+trace_targets=(coordinator-sim)
 # One test case may take so long, where it does not say otherwise.
 case_limit=300
 
@@ -98,23 +100,24 @@ build() {
   }
 }
 
+# sanitized NAME PRESET LABELS TARGETS…: builds these and runs the tests with these labels, if there is time.
 sanitized() {
-  local name=$1 left=$((total_budget - SECONDS)) status=0
+  local name=$1 preset=$2 labels=$3 left=$((total_budget - SECONDS)) status=0
+  shift 3
   if [ "$left" -lt 60 ]; then
     remark "$name: left out, no time is left"
     return
   fi
   export -f build
   export reports jobs
-  timeout "$((left < build_budget ? left : build_budget))" bash -c 'build "$@"' - \
-    "$name" --target "${sanitizer_targets[@]}" || status=$?
+  timeout "$((left < build_budget ? left : build_budget))" bash -c 'build "$@"' - "$preset" --target "$@" || status=$?
   if [ "$status" -eq 124 ]; then
     remark "$name: left out, its build took more than the time that is left for it"
   elif [ "$status" -ne 0 ]; then
     remark "$name: the build failed"
     failed=$((failed + 1))
   else
-    run_tests "$name" "$name" -L '^(unit|http)$' -j "$jobs"
+    run_tests "$name" "$preset" -L "$labels" -j "$jobs"
   fi
 }
 
@@ -125,7 +128,7 @@ stage_actor() { run_tests actor release -L '^actor$' -j "$jobs"; }
 stage_simulation() { run_tests simulation release -L '^simulation$' -j "$jobs"; }
 stage_http() { run_tests http release -L '^http$' -j "$jobs"; }
 stage_cluster() { run_tests cluster release -L '^cluster$'; }
-stage_other() { run_tests other release -LE '^(unit|actor|simulation|http|cluster|benchmark)$' -j "$jobs"; }
+stage_other() { run_tests other release -LE '^(unit|actor|simulation|http|cluster|benchmark|trace)$' -j "$jobs"; }
 stage_demo() {
   if ./examples/ha_cluster.sh demo; then
     passed=$((passed + 1))
@@ -134,8 +137,9 @@ stage_demo() {
     remark "demo: failed"
   fi
 }
-stage_asan() { sanitized asan; }
-stage_tsan() { sanitized tsan; }
+stage_asan() { sanitized asan asan '^(unit|http)$' "${sanitizer_targets[@]}"; }
+stage_trace() { sanitized trace asan '^trace$' "${trace_targets[@]}"; }
+stage_tsan() { sanitized tsan tsan '^(unit|http)$' "${sanitizer_targets[@]}"; }
 
 [ $# -eq 0 ] || stages=("$@")
 for stage in "${stages[@]}"; do

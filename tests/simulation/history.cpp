@@ -1,5 +1,6 @@
 #include "tests/simulation/history.hpp"
 
+#include <array>
 #include <memory>
 #include <string_view>
 
@@ -90,8 +91,9 @@ class history {
   }
 
   void trace_step(machine_room::owner who) {
-    static constexpr const char* names[] = {"fleet",  "gateway", "election",   "heartbeat",
-                                            "keeper", "machine", "log writer", "state writer"};
+    static constexpr std::array names{"fleet",   "gateway",    "election",     "heartbeat", "keeper",
+                                      "machine", "log writer", "state writer", "snapshots"};
+    static_assert(names.size() == roles);
     auto line = nodes_->name(who.node) + " " + names[who.role];
     if (who.role == keeper_role && nodes_->up(who.node)) {
       auto& k = nodes_->keeper(who.node);
