@@ -219,6 +219,7 @@ struct snapshot_loaded {
 /// What came in is not wanted: the file is removed.
 struct discard_snapshot {
   std::uint64_t number = 0;
+  std::shared_ptr<loaded_state> state = {};  ///< Set: it was read already; its store is closed first.
 };
 
 /// What a batch of entries came to. Sent for each batch that was applied, also when none of `commands` is this node's.

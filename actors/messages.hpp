@@ -576,6 +576,7 @@ struct state_copied {
   std::string file;  ///< Its name within the data directory.
   log_index last_applied;
   term_number last_applied_term;
+  std::int64_t applied_time_ms = 0;
   std::uint64_t checksum = 0;
   std::uint64_t size = 0;
   std::string error;  ///< Not empty: there is none.

@@ -28,12 +28,24 @@ replication::replication(replication_config config, raft_contents&& contents, lo
       log_(raft_contents(contents), config_.memory_bytes),
       state_(contents.state),
       cluster_id_(contents.founded ? contents.founded->cluster_id : std::string{}),
-      commit_index_(last_applied),
+      last_leave_(config_.numbers_from),
+      state_error_(config_.needs_state),
+      commit_index_(std::max(last_applied, log_.base().index)),
       durable_index_(log_.last_index()),
       handed_(last_applied),
-      emitted_last_(log_.last_index()) {
-  // state.db is written only from entries that were committed and durable in raft.db.
+      next_number_(config_.numbers_from + 1),
+      durable_write_(config_.numbers_from),
+      state_write_(config_.numbers_from),
+      emitted_last_(log_.last_index()),
+      last_read_(config_.numbers_from),
+      state_file_(contents.state_file),
+      last_copy_(config_.snapshot_numbers_from),
+      last_load_(config_.numbers_from) {
+  // The state is written only from entries that were committed and durable in raft.db.
   COORDINATOR_INVARIANT(last_applied <= log_.last_index());
+  COORDINATOR_INVARIANT(!state_usable() || last_applied >= log_.base().index);
+  if (!state_usable())
+    evidence_ = state_error_;
   if (formed())
     role_ = is_self_voter() ? node_role::follower : node_role::learner;
   // Entry 1 was agreed on by all founders before any of them wrote it.
@@ -95,7 +107,8 @@ replication_actions replication::on_ask_leave(const ask_leave& ask, instant now)
   campaign_leave refusal;
   refusal.retry_after = ask.timeout;
   bool hung = writing_ && now.steady - write_progress_ >= patience();
-  bool may = formed() && role_ != node_role::leader && is_self_voter() && writable() && !hung;
+  bool may = formed() && role_ != node_role::leader && is_self_voter() && writable() && state_usable() && !hung &&
+             !installing_;
   // A campaign whose own vote is still being saved has not begun: to give it up for the next one would, on a disk that
   // is slower than the time-outs, go on for ever.
   bool begins = held_campaign_ && held_campaign_->leave == leave_;
@@ -309,10 +322,11 @@ replication_actions replication::found(const genesis& founding, std::string form
   return actions;
 }
 
-replication_actions replication::on_written(std::uint64_t number, const std::string& error, instant now) {
+replication_actions replication::on_written(std::uint64_t number, const std::string& error, log_index first,
+                                            instant now) {
   replication_actions actions;
   if (!error.empty()) {
-    fail_disk(error, actions);
+    fail_disk(log_error_, error, actions);
     finish(actions, now);
     return actions;
   }
@@ -323,6 +337,8 @@ replication_actions replication::on_written(std::uint64_t number, const std::str
   if (writing_last_ > durable_index_)
     durable_index_ = writing_last_;
   log_.keep_from(durable_index_ + 1);
+  log_.compact(first);
+  end_install(actions);
   while (!held_.empty() && held_.front().write <= durable_write_) {
     actions.messages.push_back(std::move(held_.front().message));
     held_.pop_front();
@@ -336,10 +352,13 @@ replication_actions replication::on_written(std::uint64_t number, const std::str
 }
 
 void replication::flush_write(replication_actions& actions, instant now) {
+  want_compaction();
   if (writing_ || !next_ || !writable())
     return;
   next_->number = next_number_++;
   auto rest = split_write(*next_);
+  if (next_->install)
+    emitted_last_ = next_->install->keep_suffix ? std::max(emitted_last_, log_.base().index) : log_.base().index;
   if (next_->truncate_from)
     emitted_last_ = std::min(emitted_last_, *next_->truncate_from - 1);
   if (!next_->entries.empty())
@@ -369,15 +388,22 @@ std::optional<raft_write> replication::split_write(raft_write& write) const {
 
 replication_actions replication::on_disk_failed(const std::string& what, instant now) {
   replication_actions actions;
-  fail_disk(what, actions);
+  fail_disk(state_disk_error_, what, actions);
   finish(actions, now);
   return actions;
 }
 
-void replication::fail_disk(const std::string& what, replication_actions& actions) {
-  if (!writable())
+replication_actions replication::on_disk_recovered(instant now) {
+  replication_actions actions;
+  state_disk_error_.clear();
+  finish(actions, now);
+  return actions;
+}
+
+void replication::fail_disk(std::string& which, const std::string& what, replication_actions& actions) {
+  if (!which.empty())
     return;
-  disk_error_ = what;
+  which = what;
   // What waits to be saved never will be, and so is never said.
   held_.clear();
   held_campaign_.reset();
@@ -408,7 +434,7 @@ void replication::advance_apply(replication_actions& actions) {
   // An entry that is not durable here may vanish in a crash, while state.db would keep what it did (rule 4).
   auto limit = config_.defects.has(defect::committed_overtakes_durable) ? commit_index_
                                                                         : std::min(commit_index_, durable_index_);
-  while (handed_ < limit && apply_load_ == 0) {
+  while (handed_ < limit && apply_load_ == 0 && state_usable() && !installing_) {
     auto entries = log_.entries(handed_ + 1, limit, config_.apply_bytes);
     if (!entries) {
       if (!writable())
@@ -427,18 +453,20 @@ void replication::advance_apply(replication_actions& actions) {
 replication_actions replication::on_loaded(std::uint64_t request, std::vector<log_entry> entries, instant now) {
   replication_actions actions;
   auto peer = std::find_if(peers_.begin(), peers_.end(), [&](const auto& p) { return p.second.load == request; });
-  bool wanted = request == apply_load_ || peer != peers_.end();
+  bool applies = request == apply_load_;
+  bool compacted = peer != peers_.end() && peer->second.load_from < log_.first_index();
+  bool wanted = applies || (peer != peers_.end() && !compacted);
   // Only what is durable is read: an entry that is not there has been lost.
   if (wanted && entries.empty())
-    fail_disk("raft.db: an entry that was written cannot be read", actions);
-  if (request == apply_load_) {
+    fail_disk(log_error_, "raft.db: an entry that was written cannot be read", actions);
+  if (applies) {
     apply_load_ = 0;
-    if (!entries.empty()) {
-      COORDINATOR_INVARIANT(entries.front().index == handed_ + 1);
+    // A state that came meanwhile is ahead of it.
+    if (!entries.empty() && state_usable() && !installing_ && entries.front().index == handed_ + 1) {
       handed_ = entries.back().index;
       actions.apply.push_back({std::move(entries), commit_index_});
     }
-  } else if (wanted && role_ == node_role::leader) {
+  } else if (peer != peers_.end() && role_ == node_role::leader) {
     peer->second.load = 0;
     // The file may still hold what a truncation that waits to be written cuts off.
     while (!entries.empty() && log_.term_at(entries.back().index) != entries.back().term)
@@ -471,6 +499,8 @@ replication_actions replication::on_peer_down(const node_id& id, instant now) {
   if (auto i = peers_.find(id); i != peers_.end()) {
     i->second.up = false;
     i->second.rtt_us = -1;
+    if (i->second.snapshot)
+      i->second.snapshot->asked = false;
     rewind(i->second);
   }
   // The link to the leader broke: no reason to wait out its silence (rule 6).
@@ -527,7 +557,13 @@ raft_status replication::status(instant now) const {
   else if (last_heard_)
     status.leader_contact_ms = (now.steady - *last_heard_).count();
   status.writable = writable();
-  status.disk_error = disk_error_;
+  status.disk_error = log_error_.empty() ? state_disk_error_ : log_error_;
+  status.snapshot_index = log_.base().index;
+  status.state_error = state_error_;
+  if (arriving_) {
+    status.snapshot_offset = arriving_->stored;
+    status.snapshot_size = arriving_->what.size;
+  }
   return status;
 }
 

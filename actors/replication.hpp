@@ -26,6 +26,16 @@ struct replication_config {
   std::size_t memory_bytes = 16 << 20;       ///< Of the log kept in memory.
   std::size_t apply_bytes = 1 << 20;         ///< Payload of one `committed`.
   std::size_t write_bytes = 4 << 20;         ///< Payload of one raft_write, unless a single entry is larger.
+  std::size_t snapshot_bytes = 64 << 10;     ///< Data of one install_snapshot.
+  std::size_t snapshot_window = 1 << 20;     ///< Data of a snapshot under way to one peer.
+  /// Entries below what is applied and checkpointed that are kept for followers that are a little behind.
+  std::uint64_t log_retention_entries = 10'000;
+  /// Why the state cannot be used although the log is well; empty: it can.
+  std::string needs_state;
+  /// Leaves, writes and all else that is numbered begins after this: a keeper that is built anew within its process
+  /// must not take answers to the one before it for its own.
+  std::uint64_t numbers_from = 0;
+  std::uint64_t snapshot_numbers_from = 0;  ///< Drawn at random: snapshots of a process before this one are others.
   defect_set defects;
 };
 
@@ -44,9 +54,31 @@ struct reply_address {
 /// One message to a node; to this node itself where the answer is for its own gateway.
 struct outgoing {
   reply_address to;
-  std::variant<append_entries, append_entries_reply, request_vote_reply, beat_reply, proposal_rejected,
-               read_index_reply, cluster_view, transfer_reply>
+  std::variant<append_entries, append_entries_reply, install_snapshot, install_snapshot_reply, state_digest,
+               request_vote_reply, beat_reply, proposal_rejected, read_index_reply, cluster_view, transfer_reply>
       what;
+};
+
+/// A piece of a copy of the own state, to be read for a peer.
+struct copy_request {
+  std::uint64_t request = 0;
+  std::string file;
+  std::uint64_t offset = 0;
+  std::uint32_t bytes = 0;
+};
+
+/// A piece of a snapshot that came in, to be stored.
+struct incoming_piece {
+  node_id source;
+  snapshot_info what;
+  std::uint64_t offset = 0;
+  std::string data;
+};
+
+/// raft.db names the state that came as this snapshot: it takes the place of the present one.
+struct installation {
+  std::uint64_t number = 0;
+  std::string set_aside;  ///< Not empty: why the present one is worth keeping.
 };
 
 /// Entries to be read from raft.db, for a peer that is far behind or for the state machine after a start.
@@ -67,7 +99,16 @@ struct replication_actions {
   std::optional<beat_leave> beats;            ///< To heartbeat.
   std::optional<want_round> round;            ///< To heartbeat.
   std::optional<role_changed> role;           ///< To whoever watches roles.
+  std::optional<installation> install;        ///< To the state machine, before `apply`.
   std::vector<committed> apply;               ///< To the state machine.
+  std::optional<std::string> unusable;        ///< To the state machine: why its state must not be read.
+  bool checkpoint = false;                    ///< To the state writer.
+  bool copy = false;                          ///< To the state writer; on_copied must follow.
+  std::optional<std::string> noted_file;      ///< To the state writer: raft.db names this file now.
+  std::vector<copy_request> copy_reads;       ///< To the snapshot actor; on_copy_read must follow.
+  std::vector<std::string> spent_copies;      ///< To the snapshot actor: files to be removed.
+  std::vector<incoming_piece> pieces;         ///< To the snapshot actor; on_snapshot_stored or _loaded must follow.
+  std::vector<std::uint64_t> discards;        ///< To the snapshot actor.
 };
 
 /// The keeper's decisions (Raft figure 2): term, vote, log and membership, which change together or not at all, and
@@ -103,11 +144,31 @@ class replication {
   void on_rtt(const node_id&, std::int64_t rtt_us);
 
   // From the log writer. An error ends writing for good (rule 5): the node neither campaigns nor leads nor
-  // acknowledges.
-  replication_actions on_written(std::uint64_t number, const std::string& error, instant now);
+  // acknowledges, until it is built anew from what raft.db holds. `first` is the first entry that raft.db still has.
+  replication_actions on_written(std::uint64_t number, const std::string& error, log_index first, instant now);
   replication_actions on_loaded(std::uint64_t request, std::vector<log_entry> entries, instant now);
-  /// state.db cannot be written.
+  /// The state's file cannot be written; and once it can be again.
   replication_actions on_disk_failed(const std::string& what, instant now);
+  replication_actions on_disk_recovered(instant now);
+
+  // Compaction: entries go once the state that they came to survives anything.
+  replication_actions on_checkpointed(const std::string& file, log_index index, instant now);
+  replication_actions on_state_file_moved(const std::string& file, instant now);
+
+  // The state itself (Raft §7), as its sender and as its receiver.
+  replication_actions on_copied(const state_copied&, instant now);
+  replication_actions on_copy_read(std::uint64_t request, std::string data, std::uint32_t crc, const std::string& error,
+                                   instant now);
+  replication_actions on_install_snapshot(install_snapshot, instant now);
+  replication_actions on_install_snapshot_reply(const install_snapshot_reply&, instant now);
+  replication_actions on_snapshot_stored(std::uint64_t number, std::uint64_t offset, const std::string& error,
+                                         bool damaged, instant now);
+  /// It is whole and well, in a file of this name.
+  replication_actions on_snapshot_loaded(std::uint64_t number, const std::string& file, instant now);
+  /// The state cannot be used: it is to be replaced.
+  replication_actions on_state_damaged(const std::string& what, instant now);
+  replication_actions on_own_digest(log_index index, std::uint64_t checksum, instant now);
+  replication_actions on_state_digest(const state_digest&, instant now);
 
   /// Once a heartbeat interval: check-quorum, progress, renewal of leave, retransmission.
   replication_actions on_tick(instant now);
@@ -128,7 +189,13 @@ class replication {
   const node_id& leader() const { return leader_; }
   log_index commit_index() const { return commit_index_; }
   log_index durable_index() const { return durable_index_; }
-  bool writable() const { return disk_error_.empty(); }
+  bool writable() const { return log_error_.empty() && state_disk_error_.empty(); }
+  /// Empty: the state can be used.
+  const std::string& state_error() const { return state_error_; }
+  /// Highest index given to the state machine.
+  log_index handed() const { return handed_; }
+  /// See replication_config::numbers_from.
+  std::uint64_t numbers_used() const;
   const raft_log& log() const { return log_; }
   raft_status status(instant now) const;
 
@@ -152,7 +219,38 @@ class replication {
     milliseconds last_sent{0};
     std::optional<milliseconds> last_contact;  ///< When its last answer came in, or when that round began.
     std::uint64_t load = 0;                    ///< The read of raft.db it waits for; 0: none.
+    log_index load_from;                       ///< What that read begins with.
     std::int64_t rtt_us = -1;
+    bool needs_state = false;  ///< It said so.
+    struct transfer {
+      std::uint64_t number = 0;  ///< Of the copy.
+      bool asked = false;        ///< An empty piece has asked how much of it has come.
+      bool answered = false;     ///< So pieces may be sent.
+      std::uint64_t acknowledged = 0;
+      std::uint64_t next = 0;
+      std::uint64_t best = 0;  ///< The most that was ever acknowledged: only more than that is progress.
+      milliseconds last_progress{0};
+    };
+    std::optional<transfer> snapshot;
+  };
+
+  /// A copy of the own state, for peers that the log cannot bring up to date. One at a time.
+  struct state_copy {
+    bool ready = false;  ///< False: it is being made.
+    snapshot_info what;
+    std::string file;
+    milliseconds last_used{0};
+  };
+
+  /// A snapshot on its way in.
+  struct arriving {
+    sender source;
+    snapshot_info what;
+    std::uint64_t passed_on = 0;  ///< Bytes before it have been given away to be stored.
+    std::uint64_t stored = 0;
+    milliseconds last_piece{0};
+    std::string file;  ///< Set: it is whole, and is being installed by the write of this number.
+    std::uint64_t write = 0;
   };
 
   struct pending_read {
@@ -188,7 +286,7 @@ class replication {
   void set_role(node_role);
   role_changed role_message() const;
   void say(reply_address, decltype(outgoing::what), replication_actions&);
-  void fail_disk(const std::string& what, replication_actions&);
+  void fail_disk(std::string& which, const std::string& what, replication_actions&);
   void finish(replication_actions&, instant now);
   void flush_write(replication_actions&, instant now);
   std::optional<raft_write> split_write(raft_write&) const;
@@ -202,6 +300,22 @@ class replication {
   void truncate(log_index);
   void raise_commit(log_index leader_commit);
   void acknowledge(replication_actions&);
+
+  // replication_state.cpp
+  bool state_usable() const { return state_error_.empty(); }
+  void lose_state(const std::string& why, replication_actions&);
+  void want_compaction();
+  void send_snapshot(const node_id&, progress&, replication_actions&, instant now);
+  void tend_snapshots(replication_actions&, instant now);
+  void drop_copy(replication_actions&);
+  bool is_wanted(const snapshot_info&) const;
+  bool may_replace_arriving(const install_snapshot&, instant now) const;
+  void say_snapshot(const sender&, std::uint64_t number, std::uint64_t offset, install_snapshot_reply::outcome,
+                    replication_actions&);
+  void begin_install();
+  void end_install(replication_actions&);
+  void compare_digests(log_index, replication_actions&);
+  void ask_for_state(replication_actions&, instant now);
 
   // replication_leader.cpp
   void become_leader(replication_actions&, instant now);
@@ -231,7 +345,10 @@ class replication {
   std::uint64_t last_leave_ = 0;  // Leaves are numbered.
   bool leave_is_pre_vote_ = false;
   bool leave_is_transfer_ = false;
-  std::string disk_error_;
+  std::string log_error_;         // raft.db cannot be written.
+  std::string state_disk_error_;  // The state's file cannot be.
+  std::string state_error_;       // The state cannot be used: another one is to come.
+  std::string evidence_;          // Why the file of that state is worth keeping.
 
   /// Highest index known to be on a majority's disks. Never decreases; handed_ <= commit_index_ <= last_index.
   log_index commit_index_;
@@ -291,6 +408,29 @@ class replication {
     bool told = false;
   };
   std::optional<transfer_state> transfer_;
+
+  // Compaction, and states that are replaced.
+  std::string state_file_;  // As raft.db names it.
+  struct moving_file {
+    std::string name;
+    std::uint64_t write = 0;
+  };
+  std::optional<moving_file> moving_;
+  log_index checkpointed_;  // What the state's file holds at least, whatever happens.
+  milliseconds checkpoint_asked_{0};
+  std::optional<state_copy> copy_;
+  milliseconds copy_not_before_{0};
+  std::uint64_t last_copy_ = 0;
+  struct copy_read {
+    node_id to;
+    std::uint64_t number = 0;
+    std::uint64_t offset = 0;
+  };
+  std::map<std::uint64_t, copy_read> copy_reads_;
+  std::optional<arriving> arriving_;
+  bool installing_ = false;  // Nothing is handed to the state machine while raft.db is told of its new state.
+  milliseconds asked_for_state_{0};
+  std::map<log_index, std::map<node_id, std::uint64_t>> digests_;  // The own one under the own id.
 
   std::uint64_t last_load_ = 0;
   role_changed announced_;

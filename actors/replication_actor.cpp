@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "actors/invariant.hpp"
 #include "persistence/codec.hpp"
 
 namespace coordinator {
@@ -46,6 +47,18 @@ struct deliver {
       self->send(p->handles.replication, std::move(x));
     }
   }
+  void operator()(install_snapshot& x) const {
+    if (auto p = peer())
+      self->send(p->handles.replication, std::move(x));
+  }
+  void operator()(install_snapshot_reply& x) const {
+    if (auto p = peer())
+      self->send(p->handles.replication, std::move(x));
+  }
+  void operator()(state_digest& x) const {
+    if (auto p = peer())
+      self->send(p->handles.replication, x);
+  }
   void operator()(request_vote_reply& x) const {
     if (to.injected != 0) {
       auto asked = self->state.votes.extract(to.injected);
@@ -87,6 +100,41 @@ void log_role(self_pointer self, const role_changed& role) {
                role.leader == self->state.self_sender.id ? ": this node" : "");
 }
 
+/// The state machine goes on from the state that came.
+void install(self_pointer self, const installation& what) {
+  auto& state = self->state;
+  COORDINATOR_INVARIANT(state.loaded && state.loaded_number == what.number);
+  spdlog::info("state as of entry {} installed", state.core->log().base().index.value);
+  self->send(state.wiring->state_machine, install_state{std::move(state.loaded), what.set_aside});
+  state.loaded.reset();
+}
+
+/// What goes to those who handle the state's files.
+void run_state(self_pointer self, replication_actions& actions) {
+  auto& state = self->state;
+  auto& wiring = *state.wiring;
+  if (actions.checkpoint)
+    self->send(wiring.state_writer, checkpoint_state{});
+  if (actions.noted_file)
+    self->send(wiring.state_writer, state_file_noted{*actions.noted_file});
+  if (actions.copy) {
+    auto keeper = caf::actor_cast<replication_actor>(self);
+    self->send(wiring.state_writer, copy_state{[keeper](state_copied x) { caf::anon_send(keeper, std::move(x)); }});
+  }
+  for (auto& read : actions.copy_reads)
+    self->send(wiring.snapshots, read_snapshot{read.request, read.file, read.offset, read.bytes});
+  for (auto& file : actions.spent_copies)
+    self->send(wiring.snapshots, remove_snapshot{file});
+  for (auto& piece : actions.pieces)
+    self->send(wiring.snapshots, store_snapshot{piece.source, piece.what, piece.offset, std::move(piece.data)});
+  for (auto number : actions.discards) {
+    discard_snapshot discard{number, {}};
+    if (state.loaded_number == number)
+      discard.state = std::move(state.loaded);
+    self->send(wiring.snapshots, std::move(discard));
+  }
+}
+
 /// Does what the core said, in its order: save, send, apply.
 void run(self_pointer self, replication_actions actions) {
   auto& state = self->state;
@@ -113,8 +161,15 @@ void run(self_pointer self, replication_actions actions) {
     self->send(wiring.heartbeat, std::move(*actions.beats));
   if (actions.round)
     self->send(wiring.heartbeat, *actions.round);
+  if (actions.unusable) {
+    spdlog::error("{}; this node serves no reads until it has another state", *actions.unusable);
+    self->send(wiring.state_machine, state_unusable{*actions.unusable});
+  }
+  if (actions.install)
+    install(self, *actions.install);
   for (auto& batch : actions.apply)
     self->send(wiring.state_machine, std::move(batch));
+  run_state(self, actions);
   tell_cluster(self);
 }
 
@@ -172,11 +227,67 @@ void on_written(self_pointer self, const log_written& done) {
   auto& state = self->state;
   if (!done.error.empty())
     spdlog::error("raft.db cannot be written: {}; this node neither leads nor acknowledges any more", done.error);
-  run(self, state.core->on_written(done.number, done.error, now(self)));
+  run(self, state.core->on_written(done.number, done.error, done.first_index, now(self)));
   if (state.founding && state.formation_write != 0 && state.core->durable_write() >= state.formation_write) {
     state.formation_write = 0;
     run(self, state.founding->on_saved());
   }
+}
+
+void on_loaded_snapshot(self_pointer self, snapshot_loaded& x) {
+  auto& state = self->state;
+  state.loaded_number = x.number;
+  state.loaded = std::move(x.state);
+  auto file = state.loaded->file;
+  run(self, state.core->on_snapshot_loaded(x.number, file, now(self)));
+}
+
+/// Begins as a node does at its start. What was asked of the one before it, it does not know.
+void build_core(self_pointer self, raft_contents contents, log_index last_applied) {
+  auto& state = self->state;
+  state.founded = contents.founded;
+  state.founding.reset();
+  if (!state.founded) {
+    formation_state saved;
+    if (!contents.formation.empty() && !from_bytes(contents.formation, saved))
+      state.lost_disk = "raft.db holds a founding that this version cannot read";
+    state.founding.emplace(state.founding_config, std::move(saved));
+  }
+  state.core.emplace(state.config, std::move(contents), last_applied);
+}
+
+void announce_role(self_pointer self) {
+  auto& state = self->state;
+  auto status = state.core->status(now(self));
+  role_changed role{status.role, status.term, status.leader, false};
+  self->send(state.wiring->election, role);
+  self->send(state.wiring->gateway, role);
+  self->send(state.wiring->fleet, role);
+}
+
+/// The disk takes writes again. What it holds is all that is certain, so the keeper begins anew from there, as after
+/// a crash; the state machine has applied only what was durable.
+void on_recovered(self_pointer self, log_recovered& x) {
+  auto& state = self->state;
+  spdlog::warn("raft.db can be written again");
+  auto handed = state.core->handed();
+  state.config.needs_state = state.core->state_error();
+  state.config.numbers_from = state.core->numbers_used();
+  state.config.snapshot_numbers_from = state.random();
+  if (state.loaded && x.contents->state_file == state.loaded->file) {
+    // The write that installs it was made.
+    handed = x.contents->base.index;
+    state.config.needs_state.clear();
+    self->send(state.wiring->state_machine, install_state{std::move(state.loaded), {}});
+  } else if (state.loaded) {
+    self->send(state.wiring->snapshots, discard_snapshot{state.loaded_number, std::move(state.loaded)});
+  }
+  state.loaded.reset();
+  build_core(self, std::move(*x.contents), handed);
+  run(self, state.core->on_tick(now(self)));
+  announce_role(self);
+  for (auto& [id, peer] : state.peers)
+    run(self, state.core->on_peer_up(peer.who, now(self)));
 }
 
 void on_tick(self_pointer self) {
@@ -312,14 +423,11 @@ replication_actor::behavior_type replication_behavior(self_pointer self, replica
   state.cluster_address = deps.formation.cluster_address;
   state.random.seed(deps.seed);
   state.lost_disk = deps.lost_disk;
-  state.founded = deps.contents.founded;
-  if (!state.founded) {
-    formation_state saved;
-    if (!deps.contents.formation.empty() && !from_bytes(deps.contents.formation, saved))
-      state.lost_disk = "raft.db holds a founding that this version cannot read";
-    state.founding.emplace(std::move(deps.formation), std::move(saved));
-  }
-  state.core.emplace(std::move(deps.config), std::move(deps.contents), deps.last_applied);
+  state.config = std::move(deps.config);
+  state.config.needs_state = deps.needs_state;
+  state.config.snapshot_numbers_from = state.random();
+  state.founding_config = std::move(deps.formation);
+  build_core(self, std::move(deps.contents), deps.last_applied);
   return {
       // Raft and clients' requests, from peers and from this node's own gateway.
       [=](append_entries& append) {
@@ -329,9 +437,11 @@ replication_actor::behavior_type replication_behavior(self_pointer self, replica
       [=](const append_entries_reply& reply) {
         run(self, self->state.core->on_append_entries_reply(reply, now(self)));
       },
-      [=](install_snapshot&) {},
-      [=](const install_snapshot_reply&) {},
-      [=](const state_digest&) {},
+      [=](install_snapshot& piece) { run(self, self->state.core->on_install_snapshot(std::move(piece), now(self))); },
+      [=](const install_snapshot_reply& reply) {
+        run(self, self->state.core->on_install_snapshot_reply(reply, now(self)));
+      },
+      [=](const state_digest& digest) { run(self, self->state.core->on_state_digest(digest, now(self))); },
       [=](propose& batch) { run(self, self->state.core->on_propose(std::move(batch), now(self))); },
       [=](const read_index& ask) { run(self, self->state.core->on_read_index(ask, now(self))); },
       [=](const cluster_query& ask) {
@@ -352,11 +462,9 @@ replication_actor::behavior_type replication_behavior(self_pointer self, replica
       [=](replication_wiring& wiring) {
         self->state.wiring = std::move(wiring);
         run(self, self->state.core->on_tick(now(self)));
-        auto role = self->state.core->status(now(self));
-        role_changed first{role.role, role.term, role.leader, false};
-        self->send(self->state.wiring->election, first);
-        self->send(self->state.wiring->gateway, first);
-        self->send(self->state.wiring->fleet, first);
+        announce_role(self);
+        if (auto& why = self->state.core->state_error(); !why.empty())
+          self->send(self->state.wiring->state_machine, state_unusable{why});
         self->send(self, keeper_tick{});
       },
       [=](peer_up& up) { on_peer_up(self, up); },
@@ -378,16 +486,21 @@ replication_actor::behavior_type replication_behavior(self_pointer self, replica
       [=](const log_written& done) { on_written(self, done); },
       [=](log_loaded& loaded) { on_loaded(self, loaded); },
       [=](const disk_failed& failed) { run(self, self->state.core->on_disk_failed(failed.what, now(self))); },
-      [=](log_recovered&) {},
-      [=](disk_recovered) {},
-      [=](const own_digest&) {},
-      [=](const state_damaged&) {},
-      [=](const state_checkpointed&) {},
-      [=](const state_file_moved&) {},
-      [=](const state_copied&) {},
-      [=](snapshot_read&) {},
-      [=](const snapshot_stored&) {},
-      [=](snapshot_loaded&) {},
+      [=](log_recovered& x) { on_recovered(self, x); },
+      [=](disk_recovered) { run(self, self->state.core->on_disk_recovered(now(self))); },
+      // The state and its files.
+      [=](const own_digest& x) { run(self, self->state.core->on_own_digest(x.index, x.checksum, now(self))); },
+      [=](const state_damaged& x) { run(self, self->state.core->on_state_damaged(x.what, now(self))); },
+      [=](const state_checkpointed& x) { run(self, self->state.core->on_checkpointed(x.file, x.index, now(self))); },
+      [=](const state_file_moved& x) { run(self, self->state.core->on_state_file_moved(x.file, now(self))); },
+      [=](const state_copied& x) { run(self, self->state.core->on_copied(x, now(self))); },
+      [=](snapshot_read& x) {
+        run(self, self->state.core->on_copy_read(x.request, std::move(x.data), x.crc, x.error, now(self)));
+      },
+      [=](const snapshot_stored& x) {
+        run(self, self->state.core->on_snapshot_stored(x.number, x.offset, x.error, x.damaged, now(self)));
+      },
+      [=](snapshot_loaded& x) { on_loaded_snapshot(self, x); },
       // The HTTP front.
       [=](get_raft_status& ask) { ask.done(status(self)); },
       [=](injected_vote& ask) { on_injected_vote(self, std::move(ask)); },

@@ -48,6 +48,13 @@ struct replication_state {
   std::map<std::uint64_t, injected_append> appends;
   std::uint64_t last_log_read = 0;
   std::map<std::uint64_t, get_log> log_reads;
+
+  /// What a keeper is built from, also one that is built anew after its disk was mended.
+  replication_config config;
+  formation_config founding_config;
+  /// A state that came from a peer and is whole, until raft.db names its file.
+  std::uint64_t loaded_number = 0;
+  std::shared_ptr<loaded_state> loaded;
 };
 
 struct replication_deps {
@@ -55,6 +62,7 @@ struct replication_deps {
   formation_config formation;
   raft_contents contents;
   log_index last_applied;
+  std::string needs_state;  ///< Not empty: why the log is well and the state is not; a peer's is fetched.
   milliseconds interval{50};
   node_clock clock;
   std::uint64_t seed = 0;

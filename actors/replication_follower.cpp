@@ -54,6 +54,7 @@ replication_actions replication::on_append_entries(append_entries append, const 
     return actions;
   append_entries_reply reply;
   reply.from = config_.self;
+  reply.needs_state = !state_usable();
   reply.answers_term = append.term;
   reply.prev_log_index = append.prev_log_index;
   reply.last_log_index = log_.last_index();
@@ -181,6 +182,7 @@ void replication::acknowledge(replication_actions& actions) {
   auto durable = config_.defects.has(defect::acknowledge_before_saved) ? log_.last_index() : durable_index_;
   append_entries_reply reply;
   reply.from = config_.self;
+  reply.needs_state = !state_usable();
   reply.term = state_.current_term;
   reply.success = true;
   reply.last_log_index = log_.last_index();

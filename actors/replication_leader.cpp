@@ -31,6 +31,8 @@ void replication::become_leader(replication_actions& actions, instant now) {
     peer.told_commit = {};
     peer.last_contact.reset();
     peer.load = 0;
+    peer.needs_state = false;
+    peer.snapshot.reset();
   }
   // Entries of earlier terms commit only along with one of ours (Raft §5.4.2).
   append_own(entry_kind::noop, {}, now);
@@ -49,7 +51,9 @@ void replication::resign(replication_actions& actions) {
     peer.flights.clear();
     peer.flight_bytes = 0;
     peer.load = 0;
+    peer.snapshot.reset();
   }
+  copy_reads_.clear();
   end_leave();
   actions.beats = beat_leave{};
 }
@@ -107,6 +111,11 @@ void replication::replicate_all(replication_actions& actions, instant now) {
 void replication::replicate(const node_id& id, progress& peer, replication_actions& actions, instant now) {
   if (!peer.up)
     return;
+  bool behind = peer.next_index < log_.first_index();
+  if (behind || peer.needs_state)
+    send_snapshot(id, peer, actions, now);
+  if (behind)
+    return;
   while (peer.load == 0 && !(peer.probing && !peer.flights.empty()) &&
          (peer.next_index <= log_.last_index() || peer.probing) && peer.flight_bytes < config_.window_bytes &&
          peer.flights.size() < config_.window_messages) {
@@ -117,13 +126,14 @@ void replication::replicate(const node_id& id, progress& peer, replication_actio
     auto entries = log_.entries(peer.next_index, log_.last_index(), config_.append_bytes);
     if (!entries) {
       peer.load = ++last_load_;
+      peer.load_from = peer.next_index;
       actions.loads.push_back({peer.load, peer.next_index, log_.last_index(), config_.append_bytes});
       break;
     }
     send_append(id, peer, std::move(*entries), actions, now);
   }
   // With nothing else under way that would carry it, word of commitment goes by itself.
-  if (peer.flights.empty() && !peer.probing && peer.load == 0 &&
+  if (peer.flights.empty() && !peer.probing && peer.load == 0 && peer.match_index >= log_.base().index &&
       peer.told_commit < std::min(commit_index_, peer.match_index)) {
     append_entries notice{
         config_.self, state_.current_term, peer.match_index, log_.term_at(peer.match_index), {}, commit_index_, true};
@@ -172,6 +182,7 @@ replication_actions replication::on_append_entries_reply(const append_entries_re
     return actions;
   auto& peer = i->second;
   peer.last_contact = now.steady;
+  peer.needs_state = reply.needs_state;
   bool committed = false;
   if (reply.success) {
     COORDINATOR_INVARIANT(reply.match_index <= log_.last_index() || config_.defects.any());
@@ -328,7 +339,9 @@ replication_actions replication::on_round_evidence(const round_evidence& round, 
 
 replication_actions replication::on_tick(instant now) {
   replication_actions actions;
+  tend_snapshots(actions, now);
   if (role_ != node_role::leader) {
+    ask_for_state(actions, now);
     finish(actions, now);
     return actions;
   }
@@ -388,7 +401,7 @@ replication_actions replication::on_transfer_leadership(const transfer_leadershi
   if (to.empty()) {
     for (auto& m : log_.members().members) {
       auto i = peers_.find(m.id);
-      if (!m.voter || i == peers_.end() || !i->second.up || m.id == config_.self.id)
+      if (!m.voter || i == peers_.end() || !i->second.up || m.id == config_.self.id || i->second.needs_state)
         continue;
       if (to.empty() || i->second.match_index > peers_.at(to).match_index)
         to = m.id;

@@ -40,6 +40,9 @@ enum class defect : std::uint8_t {
   drop_committed_of_older_term,   ///< 4: the state machine is not given what an older term wrote.
   applied_index_apart_from_data,  ///< 9: state.db gets last_applied in a transaction before its rows.
   found_beside_formed,            ///< 12: founders go on without those that are gone or formed.
+  compact_past_checkpoint,        ///< Compaction passes what is not checkpointed.
+  older_snapshot_installed,       ///< A late or older snapshot takes the place of a newer state.
+  snapshot_drops_suffix,          ///< A snapshot drops a suffix that matches.
   count_,
 };
 

@@ -24,7 +24,7 @@ state_writer_actor::behavior_type state_writer_behavior(state_writer_actor::stat
       [=](swap_state&) {},
       [=](checkpoint_state) {},
       [=](const state_file_noted&) {},
-      [=](copy_state& x) { x.done(state_copied{{}, {}, {}, 0, 0, "not yet"}); },
+      [=](copy_state& x) { x.done(state_copied{{}, {}, {}, 0, 0, 0, "not yet"}); },
       [=](state_writer_tick) {},
   };
 }

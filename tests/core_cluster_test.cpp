@@ -32,7 +32,7 @@ std::string run_without(defect rule) {
 TEST_CASE(
     "cluster of cores: Raft's invariants hold under faults, and the cluster recovers from all of them (Raft figure "
     "3)") {
-  for (std::uint64_t seed = 0; seed < 150; ++seed)
+  for (std::uint64_t seed = 1000; seed < 4000; ++seed)
     CHECK_EQ(run_seed(seed), "");
 }
 
@@ -69,6 +69,26 @@ TEST_CASE("cluster of cores: faults find each rule that guards the disk when it 
   for (auto rule : {defect::vote_before_saved, defect::acknowledge_before_saved, defect::count_own_write_early,
                     defect::old_write_raises_durable, defect::committed_overtakes_durable,
                     defect::step_down_clears_vote, defect::stale_tally_counts, defect::read_without_own_term_commit}) {
+    CAPTURE(static_cast<int>(rule));
+    CHECK_NE(run_without(rule), "");
+  }
+}
+
+TEST_CASE("cluster of cores: logs are compacted and states replaced along the way (Raft §7)") {
+  std::size_t installed = 0, compacted = 0;
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    core_cluster cluster{{seed, 3, {}}};
+    cluster.run(milliseconds{6000});
+    CHECK_EQ(cluster.violation(), "");
+    installed += cluster.installed();
+    compacted += cluster.compacted();
+  }
+  CHECK_GT(installed, 3);
+  CHECK_GT(compacted, 100);
+}
+
+TEST_CASE("cluster of cores: faults find each rule of compaction and snapshots when it is taken out") {
+  for (auto rule : {defect::compact_past_checkpoint, defect::older_snapshot_installed, defect::snapshot_drops_suffix}) {
     CAPTURE(static_cast<int>(rule));
     CHECK_NE(run_without(rule), "");
   }

@@ -126,6 +126,7 @@ TEST_CASE("raft_log: what replaces a truncated entry is kept until it is durable
 TEST_CASE("raft_log: goes on from what a file held") {
   raft_contents contents;
   contents.first_index = log_index{101};
+  contents.base = {log_index{100}, term_number{3}, log_index{1}, {}, 70};
   contents.last_index = log_index{120};
   contents.terms = {{log_index{101}, term_number{4}}, {log_index{110}, term_number{6}}};
   contents.memberships = {members_entry(105, 4, 5)};
@@ -133,7 +134,8 @@ TEST_CASE("raft_log: goes on from what a file held") {
   contents.tail = {entry(119, 6), entry(120, 6)};
   raft_log log{std::move(contents), 1 << 20};
   CHECK_EQ(log.first_index(), log_index{101});
-  CHECK_EQ(log.term_at(log_index{100}), term_number{0});
+  CHECK_EQ(log.term_at(log_index{100}), term_number{3});
+  CHECK_EQ(log.term_at(log_index{99}), term_number{0});
   CHECK_EQ(log.term_at(log_index{109}), term_number{4});
   CHECK_EQ(log.first_of_term_at(log_index{109}), log_index{101});
   CHECK_EQ(log.members().members.size(), 5);

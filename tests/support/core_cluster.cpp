@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "persistence/checksum.hpp"
 #include "persistence/codec.hpp"
 
 namespace coordinator {
@@ -131,12 +132,28 @@ void core_cluster::settle() {
   auto i = static_cast<std::size_t>(leader - nodes_.begin());
   auto read = ++last_read_;
   reads_[read] = {log_index{committed_.size()}, false};
+  // Enough for every state to be compared with the others', and for another one to be fetched.
+  for (auto k = 0; k < 12; ++k) {
+    deliver(i, propose{leader->who, 0, {"settled"}});
+    step_until(now_ + milliseconds{300});
+  }
+  if (!violation_.empty())
+    return;
+  leader = std::find_if(nodes_.begin(), nodes_.end(), [](auto& n) { return n.keeper->role() == node_role::leader; });
+  if (leader == nodes_.end()) {
+    violate("no leader though nothing is in the way");
+    return;
+  }
+  i = static_cast<std::size_t>(leader - nodes_.begin());
   deliver(i, propose{leader->who, 0, {"settled"}});
   deliver(i, read_index{leader->who, read});
   step_until(now_ + milliseconds{2'000});
   if (violation_.empty() && !reads_[read].answered)
     violate("a read was not answered though nothing is in the way");
   auto last = leader->keeper->log().last_index();
+  for (auto& n : nodes_)
+    if (violation_.empty() && (n.files.spoilt || !n.keeper->state_error().empty()))
+      violate(n.who.id.value + " still has a spoilt state though nothing is in the way");
   for (auto& n : nodes_)
     if (violation_.empty() && n.applied != last)
       violate(n.who.id.value + " has applied " + std::to_string(n.applied.value) + " of " + std::to_string(last.value) +
@@ -187,20 +204,37 @@ void core_cluster::start(std::size_t i) {
   config.memory_bytes = 2000;
   config.apply_bytes = 500;
   config.write_bytes = 800;
+  config.snapshot_bytes = 400;
+  config.snapshot_window = 1500;
+  config.log_retention_entries = 20;
+  config.snapshot_numbers_from = draw(UINT64_MAX / 2);
+  // As `open_stores` does with a file that cannot be read, or that is older than the log's beginning.
+  bool lost = n.files.last_applied < n.files.base.index;
+  if (lost)
+    config.needs_state = "the state is gone";
   config.defects = options_.defects;
   raft_contents contents;
   contents.node = n.who.id;
   contents.incarnation = n.who.incarnation;
   contents.state = n.files.state;
   contents.founded = n.files.founded;
-  contents.last_index = log_index{n.files.log.size()};
+  contents.base = n.files.base;
+  contents.state_file = n.files.state_file;
+  contents.first_index = n.files.base.index + 1;
+  contents.last_index = n.files.last();
+  contents.last_time_ms = n.files.base.time_ms;
   for (auto& entry : n.files.log) {
     if (contents.terms.empty() || contents.terms.back().term != entry.term)
       contents.terms.push_back({entry.index, entry.term});
     contents.last_time_ms = entry.time_ms;
+    if (entry.kind == entry_kind::genesis)
+      contents.memberships.push_back(entry);
   }
-  contents.memberships.push_back(n.files.log.front());
-  contents.tail.push_back(n.files.log.back());
+  if (!n.files.log.empty())
+    contents.tail.push_back(n.files.log.back());
+  n.copies.clear();
+  n.incoming.reset();
+  n.refuses_to_apply = lost;
   n.applied = n.commit_seen = n.files.last_applied;
   n.led_term = {};
   n.keeper = std::make_unique<replication>(config, std::move(contents), n.files.last_applied);
@@ -217,6 +251,9 @@ void core_cluster::start(std::size_t i) {
 void core_cluster::crash(std::size_t i) {
   auto& n = nodes_[i];
   n.running = false;
+  // What was written behind and not checkpointed may be gone.
+  if (n.files.last_applied > n.files.checkpointed && chance(50))
+    n.files.last_applied = n.files.checkpointed + draw(n.files.last_applied - n.files.checkpointed + 1);
   // A transaction that was being synced is there or not, as the disk pleased.
   if (n.writing && !n.disk_fails && chance(50))
     save(n, *n.writing);
@@ -229,6 +266,10 @@ void core_cluster::keeper_tick(std::size_t i) {
   perform(i, n.keeper->on_tick(clock(n)));
   if (n.files.last_applied < n.applied && chance(20))
     n.files.last_applied = n.files.last_applied + 1 + draw(n.applied - n.files.last_applied);
+  if (chance(5)) {
+    n.files.checkpointed = n.files.last_applied;
+    perform(i, n.keeper->on_checkpointed(n.files.state_file, n.files.checkpointed, clock(n)));
+  }
   schedule_for(i, heartbeat_interval, [this, i] { keeper_tick(i); });
 }
 
@@ -307,6 +348,12 @@ void core_cluster::deliver(std::size_t i, peer_message message) {
     perform(i, keeper.on_append_entries(*m, {m->leader.id, 0}, now));
   else if (auto* m = std::get_if<append_entries_reply>(&message))
     perform(i, keeper.on_append_entries_reply(*m, now));
+  else if (auto* m = std::get_if<install_snapshot>(&message))
+    perform(i, keeper.on_install_snapshot(*m, now));
+  else if (auto* m = std::get_if<install_snapshot_reply>(&message))
+    perform(i, keeper.on_install_snapshot_reply(*m, now));
+  else if (auto* m = std::get_if<state_digest>(&message))
+    perform(i, keeper.on_state_digest(*m, now));
   else if (auto* m = std::get_if<propose>(&message))
     perform(i, keeper.on_propose(*m, now));
   else if (auto* m = std::get_if<read_index>(&message))
@@ -360,8 +407,41 @@ void core_cluster::perform(std::size_t i, replication_actions actions) {
     post(i, to_heartbeat, [this, i, want = *actions.round] {
       perform(i, nodes_[i].beats->on_want_round(want, clock(nodes_[i]).steady));
     });
+  perform_on_state(i, actions);
   for (auto& batch : actions.apply)
     check_applied(n, batch);
+}
+
+void core_cluster::perform_on_state(std::size_t i, replication_actions& actions) {
+  auto& n = nodes_[i];
+  if (actions.unusable)
+    n.refuses_to_apply = true;
+  if (actions.install) {
+    ++installed_;
+    if (!n.incoming || n.incoming->number != actions.install->number)
+      return violate(n.who.id.value + " installs a snapshot that it does not have");
+    auto base = n.incoming->what.base.index;
+    if (!n.refuses_to_apply && base <= n.applied)
+      return violate(n.who.id.value + " goes back to the state after " + std::to_string(base.value));
+    n.applied = base;
+    n.refuses_to_apply = false;
+    n.incoming.reset();
+  }
+  if (actions.checkpoint)
+    schedule_for(i, up_to(milliseconds{30}), [this, i] {
+      auto& n = nodes_[i];
+      n.files.checkpointed = n.files.last_applied;
+      perform(i, n.keeper->on_checkpointed(n.files.state_file, n.files.checkpointed, clock(n)));
+    });
+  if (actions.copy)
+    copy(i);
+  for (auto& request : actions.copy_reads)
+    read_copy(i, request);
+  for (auto& piece : actions.pieces)
+    post(i, keeper_to_files, [this, i, piece] { store(i, piece); });
+  for (auto number : actions.discards)
+    if (n.incoming && n.incoming->number == number)
+      n.incoming.reset();
 }
 
 void core_cluster::perform(std::size_t i, election_actions actions) {
@@ -421,7 +501,8 @@ void core_cluster::write(std::size_t i, raft_write write) {
     n.writing.reset();
     if (!n.disk_fails)
       save(n, done);
-    perform(i, n.keeper->on_written(done.number, n.disk_fails ? "disk I/O error" : "", clock(n)));
+    perform(i,
+            n.keeper->on_written(done.number, n.disk_fails ? "disk I/O error" : "", n.files.base.index + 1, clock(n)));
   });
 }
 
@@ -429,12 +510,44 @@ void core_cluster::save(node& n, const raft_write& write) {
   check_saved(n, write);
   if (write.state)
     n.files.state = *write.state;
-  if (write.truncate_from && write.truncate_from->value <= n.files.log.size())
-    n.files.log.resize(write.truncate_from->value - 1);
+  auto& files = n.files;
+  auto drop = [&](log_index to) {
+    auto count = std::min<std::uint64_t>(to - files.base.index, files.log.size());
+    files.log.erase(files.log.begin(), files.log.begin() + static_cast<std::ptrdiff_t>(count));
+  };
+  if (write.install) {
+    auto& base = write.install->base;
+    if (base.index < files.base.index)
+      return violate(n.who.id.value + " installs a state from before its log");
+    if (write.install->keep_suffix)
+      drop(base.index);
+    else
+      files.log.clear();
+    files.base = base;
+  }
+  if (write.state_file) {
+    files.state_file = *write.state_file;
+    files.last_applied = files.checkpointed = n.incoming->what.base.index;
+    files.spoilt = false;
+  }
+  if (write.truncate_from && *write.truncate_from <= files.last())
+    files.log.resize(*write.truncate_from - files.base.index - 1);
   for (auto& entry : write.entries) {
-    if (entry.index.value != n.files.log.size() + 1)
+    if (entry.index != files.last() + 1)
       return violate(n.who.id.value + " writes a log with a gap");
-    n.files.log.push_back(entry);
+    files.log.push_back(entry);
+  }
+  if (write.compact_to && *write.compact_to > files.base.index) {
+    ++compacted_;
+    auto to = std::min(*write.compact_to, files.base.index + 1 + draw(30));
+    if (to > files.last())
+      return violate(n.who.id.value + " compacts more than its log");
+    files.base.term = files.log[to - files.base.index - 1].term;
+    files.base.time_ms = files.log[to - files.base.index - 1].time_ms;
+    files.base.members = nodes_.front().files.founded->founders;
+    files.base.members_index = log_index{1};
+    drop(to);
+    files.base.index = to;
   }
 }
 
@@ -445,14 +558,95 @@ void core_cluster::load(std::size_t i, const load_request& request) {
     auto& n = nodes_[i];
     std::vector<log_entry> found;
     std::size_t bytes = 0;
-    for (auto at = request.from; at <= request.to && at.value <= n.files.log.size(); ++at) {
-      bytes += n.files.log[at.value - 1].payload.size();
-      if (!found.empty() && bytes > request.max_bytes)
-        break;
-      found.push_back(n.files.log[at.value - 1]);
-    }
+    if (request.from > n.files.base.index)
+      for (auto at = request.from; at <= request.to && at <= n.files.last(); ++at) {
+        auto& entry = n.files.log[at - n.files.base.index - 1];
+        bytes += entry.payload.size();
+        if (!found.empty() && bytes > request.max_bytes)
+          break;
+        found.push_back(entry);
+      }
     perform(i, n.keeper->on_loaded(request.request, std::move(found), clock(n)));
   });
+}
+
+// -- the state and its copies -----------------------------------------------------------------
+
+/// What a copy of the state after `index` holds; the same bytes at every node.
+std::string piece_of_state(log_index index, std::uint64_t offset, std::uint64_t bytes) {
+  std::string piece;
+  for (auto at = offset; at < offset + bytes; ++at)
+    piece += static_cast<char>((index.value * 31 + at * 7) % 251);
+  return piece;
+}
+
+void core_cluster::copy(std::size_t i) {
+  schedule_for(i, up_to(milliseconds{100}), [this, i] {
+    auto& n = nodes_[i];
+    state_copied copied;
+    copied.file = "copy-" + std::to_string(++last_file_);
+    copied.last_applied = n.files.last_applied;
+    copied.last_applied_term = committed_[n.files.last_applied.value - 1];
+    copied.size = 900 + draw(3000);
+    if (faults_ && chance(5))
+      copied.error = "no space";
+    n.copies[copied.file] = copied.last_applied;
+    perform(i, n.keeper->on_copied(copied, clock(n)));
+  });
+}
+
+void core_cluster::read_copy(std::size_t i, const copy_request& request) {
+  schedule_for(i, up_to(milliseconds{3}), [this, i, request] {
+    auto& n = nodes_[i];
+    auto data = piece_of_state(n.copies.at(request.file), request.offset, request.bytes);
+    auto crc = crc32c(data);
+    // Rarely a bit flips on the way.
+    if (faults_ && chance(2))
+      data.front() = static_cast<char>(data.front() ^ 1);
+    perform(i, n.keeper->on_copy_read(request.request, data, crc, "", clock(n)));
+  });
+}
+
+void core_cluster::store(std::size_t i, incoming_piece piece) {
+  auto& n = nodes_[i];
+  if (piece.offset == 0)
+    n.incoming = incoming_file{piece.what.number, piece.what, 0, {}};
+  if (!n.incoming || n.incoming->number != piece.what.number)
+    return;
+  auto& file = *n.incoming;
+  if (piece.data != piece_of_state(piece.what.base.index, piece.offset, piece.data.size()))
+    return violate(n.who.id.value + " stores a piece that was not sent");
+  if (piece.offset == file.size)
+    file.size += piece.data.size();
+  auto number = file.number;
+  if (faults_ && chance(1)) {
+    n.incoming.reset();
+    perform(i, n.keeper->on_snapshot_stored(number, 0, "damaged", chance(50), clock(n)));
+    return;
+  }
+  bool whole = file.size == file.what.size;
+  if (whole) {
+    file.name = "state-" + std::to_string(++last_file_);
+    schedule_for(i, milliseconds{1} + up_to(milliseconds{faults_ ? 1500 : 50}), [this, i, number] {
+      auto& n = nodes_[i];
+      if (n.incoming && n.incoming->number == number)
+        perform(i, n.keeper->on_snapshot_loaded(number, n.incoming->name, clock(n)));
+    });
+  }
+  perform(i, n.keeper->on_snapshot_stored(number, file.size, "", false, clock(n)));
+}
+
+/// One state goes wrong while all others are well: found at once, or only by comparing it with theirs.
+void core_cluster::spoil(std::size_t i) {
+  auto& n = nodes_[i];
+  bool others_well = std::all_of(nodes_.begin(), nodes_.end(), [](const node& other) {
+    return other.running && !other.files.spoilt && !other.refuses_to_apply && other.keeper->writable();
+  });
+  if (!others_well || nodes_.size() < 3)
+    return;
+  n.files.spoilt = true;
+  if (chance(50))
+    perform(i, n.keeper->on_state_damaged("spoilt", clock(n)));
 }
 
 // -- what happens to it -------------------------------------------------------------------------
@@ -482,7 +676,7 @@ void core_cluster::one_fault() {
   auto i = draw(nodes_.size());
   auto j = draw(nodes_.size());
   auto& n = nodes_[i];
-  switch (draw(12)) {
+  switch (draw(14)) {
     case 0:
     case 1:
       if (n.running) {
@@ -532,6 +726,18 @@ void core_cluster::one_fault() {
     case 10:
       if (n.running && !n.keeper->leader().empty())
         send(i, n.keeper->leader(), transfer_leadership{n.who, 1, chance(50) ? nodes_[j].who.id : node_id{}});
+      break;
+    case 11:
+      spoil(i);
+      break;
+    case 12:
+      // Long enough for the log of the others to be compacted meanwhile.
+      for (std::size_t k = 0; k < nodes_.size(); ++k)
+        disconnect(i, k);
+      schedule(milliseconds{2000} + up_to(milliseconds{2000}), [this, i] {
+        for (std::size_t k = 0; k < nodes_.size(); ++k)
+          connect(i, k);
+      });
       break;
     default:
       // Rare: it lasts until the node is started anew.

@@ -42,13 +42,24 @@ class core_cluster {
   std::size_t committed_entries() const { return committed_.size(); }
   std::size_t terms_led() const { return leaders_.size(); }
   std::size_t reads_answered() const { return reads_answered_; }
+  std::size_t installed() const { return installed_; }
+  std::size_t compacted() const { return compacted_; }
 
  private:
   using microseconds = std::chrono::microseconds;
-  using peer_message = std::variant<append_entries, append_entries_reply, request_vote, request_vote_reply, beat,
-                                    beat_reply, timeout_now, propose, proposal_rejected, read_index, read_index_reply,
-                                    transfer_leadership, transfer_reply, cluster_view>;
-  enum channel { to_election, election_to_keeper, to_heartbeat, heartbeat_to_keeper, heartbeat_to_election, channels };
+  using peer_message =
+      std::variant<append_entries, append_entries_reply, install_snapshot, install_snapshot_reply, state_digest,
+                   request_vote, request_vote_reply, beat, beat_reply, timeout_now, propose, proposal_rejected,
+                   read_index, read_index_reply, transfer_leadership, transfer_reply, cluster_view>;
+  enum channel {
+    to_election,
+    election_to_keeper,
+    to_heartbeat,
+    heartbeat_to_keeper,
+    heartbeat_to_election,
+    keeper_to_files,
+    channels
+  };
 
   struct event {
     microseconds at;
@@ -60,9 +71,28 @@ class core_cluster {
 
   struct disk {
     hard_state state;
-    std::vector<log_entry> log;  // log[i] has index i + 1.
+    log_base base;
+    std::vector<log_entry> log;  // log[i] has index base.index + i + 1.
     std::optional<genesis> founded;
-    log_index last_applied;  // Of state.db.
+    std::string state_file = "state.db";
+    log_index last_applied;  // Of that file; a crash may take it back to what was checkpointed.
+    log_index checkpointed;
+    bool spoilt = false;  // What the file holds is not what the log comes to.
+
+    log_index last() const { return base.index + log.size(); }
+    /// What is below the base is known to be in the state.
+    bool has(log_index index, term_number term) const {
+      return index < base.index || (index == base.index && base.term == term) ||
+             (index <= last() && index > base.index && log[index - base.index - 1].term == term);
+    }
+  };
+
+  /// A snapshot on its way into a node, and the file that it becomes.
+  struct incoming_file {
+    std::uint64_t number = 0;
+    snapshot_info what;
+    std::uint64_t size = 0;
+    std::string name;
   };
 
   struct node {
@@ -83,6 +113,9 @@ class core_cluster {
     microseconds disk_free{0};
     microseconds channel_free[channels]{};
     std::vector<microseconds> link_free;
+    std::map<std::string, log_index> copies;  // Copies of the state that it made, and of what.
+    std::optional<incoming_file> incoming;
+    bool refuses_to_apply = false;
     log_index applied;
     log_index commit_seen;
     term_number led_term;
@@ -121,6 +154,11 @@ class core_cluster {
   void write(std::size_t i, raft_write);
   void save(node&, const raft_write&);
   void load(std::size_t i, const load_request&);
+  void perform_on_state(std::size_t i, replication_actions&);
+  void copy(std::size_t i);
+  void read_copy(std::size_t i, const copy_request&);
+  void store(std::size_t i, incoming_piece);
+  void spoil(std::size_t i);
   void one_fault();
   void one_request();
 
@@ -162,6 +200,9 @@ class core_cluster {
   std::map<std::uint64_t, pending_read> reads_;
   std::uint64_t last_read_ = 0;
   std::size_t reads_answered_ = 0;
+  std::uint64_t last_file_ = 0;
+  std::size_t installed_ = 0;
+  std::size_t compacted_ = 0;
 };
 
 }  // namespace coordinator

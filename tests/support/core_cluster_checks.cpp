@@ -38,7 +38,8 @@ void core_cluster::check_new_leader(node& n) {
   }
   // One that learns late that it was elected need not have what later leaders have committed since.
   for (std::size_t i = 0; i < committed_.size(); ++i)
-    if (committed_in_[i] < term && n.keeper->log().term_at(log_index{i + 1}) != committed_[i])
+    if (committed_in_[i] < term && log_index{i + 1} >= n.keeper->log().base().index &&
+        n.keeper->log().term_at(log_index{i + 1}) != committed_[i])
       return violate("the leader of term " + number(term) + " lacks the committed entry " + std::to_string(i + 1));
 }
 
@@ -48,6 +49,9 @@ void core_cluster::check_commit(node& n) {
     return violate(n.who.id.value + " takes back that " + number(n.commit_seen) + " is committed");
   for (auto index = n.commit_seen + 1; index <= commit; ++index) {
     auto term = n.keeper->log().term_at(index);
+    // What came as a state is no longer in the log, and can only be what was committed.
+    if (index < n.keeper->log().base().index && index.value <= committed_.size())
+      continue;
     if (index.value <= committed_.size()) {
       if (committed_[index.value - 1] != term)
         return violate(n.who.id.value + " takes another entry for the committed " + number(index));
@@ -57,7 +61,7 @@ void core_cluster::check_commit(node& n) {
       return violate(n.who.id.value + " takes " + number(index) + " for committed before any leader did");
     std::size_t disks = 0;
     for (auto& other : nodes_)
-      if (other.files.log.size() >= index.value && other.files.log[index.value - 1].term == term)
+      if (other.files.has(index, term))
         ++disks;
     if (disks < nodes_.size() / 2 + 1)
       return violate(n.who.id.value + " commits " + number(index) + ", which is on " + std::to_string(disks) +
@@ -119,8 +123,12 @@ void core_cluster::check_said(const node& n, const node_id& to, const peer_messa
     note_vote(n, m->term, to);
   } else if (auto* m = std::get_if<append_entries_reply>(&message)) {
     term_is_saved(m->term);
-    if (m->success && m->answers_term == saved.current_term && m->match_index.value > n.files.log.size())
+    if (m->success && m->answers_term == saved.current_term && m->match_index > n.files.last())
       violate(n.who.id.value + " acknowledges " + number(m->match_index) + " before it is durable");
+  } else if (auto* m = std::get_if<install_snapshot_reply>(&message)) {
+    term_is_saved(m->term);
+    if (m->result == install_snapshot_reply::outcome::installed && m->match_index > n.files.last())
+      violate(n.who.id.value + " acknowledges a state before it is durable");
   } else if (auto* m = std::get_if<beat_reply>(&message)) {
     term_is_saved(m->term);
   } else if (auto* m = std::get_if<append_entries>(&message)) {
@@ -135,6 +143,8 @@ void core_cluster::check_applied(node& n, const committed& batch) {
   for (auto& entry : batch.entries) {
     if (entry.index != n.applied + 1)
       return violate(n.who.id.value + " applies " + number(entry.index) + " after " + number(n.applied));
+    if (n.refuses_to_apply)
+      return violate(n.who.id.value + " goes on from a state that cannot be used");
     n.applied = entry.index;
     check_commit(n);
     if (!violation_.empty())
@@ -142,8 +152,15 @@ void core_cluster::check_applied(node& n, const committed& batch) {
     if (entry.index.value > committed_.size() || committed_[entry.index.value - 1] != entry.term ||
         !(written_.at({entry.index, entry.term}).entry == entry))
       return violate(n.who.id.value + " applies another entry " + number(entry.index) + " than was committed");
-    if (n.files.log.size() < entry.index.value || n.files.log[entry.index.value - 1].term != entry.term)
+    if (!n.files.has(entry.index, entry.term))
       return violate(n.who.id.value + " applies " + number(entry.index) + " before it is durable here");
+    if (entry.index.value % 5 == 0) {
+      auto i = find(n.who.id);
+      auto checksum = entry.index.value * 1000 + (n.files.spoilt ? 1 : 0);
+      schedule_for(i, {}, [this, i, index = entry.index, checksum] {
+        perform(i, nodes_[i].keeper->on_own_digest(index, checksum, clock(nodes_[i])));
+      });
+    }
   }
 }
 

@@ -128,7 +128,7 @@ void scripted_keeper::write(bool all) {
     std::move(done.entries.begin(), done.entries.end(), std::back_inserter(disk));
     if (done.formed)
       founded_ = done.formed;
-    take(core_->on_written(done.number, "", now()));
+    take(core_->on_written(done.number, "", log_index{}, now()));
     if (!all)
       return;
   }
@@ -137,7 +137,7 @@ void scripted_keeper::write(bool all) {
 void scripted_keeper::fail_write() {
   auto number = writing_->number;
   writing_.reset();
-  take(core_->on_written(number, "disk I/O error", now()));
+  take(core_->on_written(number, "disk I/O error", log_index{}, now()));
 }
 
 void scripted_keeper::load() {
