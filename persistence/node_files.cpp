@@ -125,8 +125,30 @@ bool is_state_file(const std::string& name) {
   return database == "state.db" || (numbered && database.find(".db") != std::string::npos);
 }
 
+namespace {
+
+// Setting a database aside was cut short between it and its -wal: they belong together.
+bool follow_database(node_files& files, const std::string& name) {
+  auto names = files.names();
+  auto there = [&](const std::string& x) { return std::find(names.begin(), names.end(), x) != names.end(); };
+  std::string newest;
+  for (auto& x : names)
+    if (x.starts_with(name + ".damaged-") && database_of(x) == x)
+      newest = std::max(newest, x);
+  auto moved = false;
+  for (std::string part : side_files) {
+    if (newest.empty() || there(name) || !there(name + part) || there(newest + part))
+      continue;
+    files.rename(name + part, newest + part);
+    moved = true;
+  }
+  return moved;
+}
+
+}  // namespace
+
 void remove_unnamed(node_files& files, const std::string& present_state_file) {
-  auto removed = false;
+  auto removed = follow_database(files, present_state_file);
   auto names = files.names();
   // Databases first: one without its -wal could be taken for sound, should this be cut short.
   std::sort(names.begin(), names.end());

@@ -50,7 +50,8 @@ class real_files : public node_files {
 std::string set_aside(node_files& files, const std::string& name, std::chrono::system_clock::time_point time);
 
 /// For the start, once raft.db was read: deletes the state and snapshot files that nothing names, so that a crash at
-/// any point of an installation leaves the old state or the new one. What was set aside stays.
+/// any point of an installation leaves the old state or the new one. What was set aside stays,
+/// and a -wal that was left behind then follows it.
 void remove_unnamed(node_files& files, const std::string& present_state_file);
 
 /// Whether it is the name of a file of a state or a snapshot, or of one's -wal, -shm or journal; not of what was set

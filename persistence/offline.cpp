@@ -11,6 +11,7 @@
 #include "persistence/recover.hpp"
 #include "persistence/snapshot_file.hpp"
 #include "persistence/state_tables.hpp"
+#include "persistence/wal_check.hpp"
 
 namespace coordinator {
 
@@ -32,9 +33,12 @@ void note_damage(std::vector<log_damage>& problems, Read read) {
 
 class log_inspector::implementation {
  public:
-  implementation(const std::string& path, const std::string& vfs) : db_(path, {.vfs = vfs, .read_only = true}) {
+  implementation(const std::string& path, const std::string& vfs)
+      : wal_damage_(find_wal_damage(path, vfs)), db_(path, {.vfs = vfs, .read_only = true}) {
     if (!db_.holds(raft_tables::format))
       raft_tables::throw_damaged(db_, "holds no node");
+    if (wal_damage_)
+      problems.push_back({{}, *wal_damage_});
     note_damage(problems, [&] {
       auto node = raft_tables::read_node(db_);
       contents.node = node.node;
@@ -113,6 +117,7 @@ class log_inspector::implementation {
     damage({expected, what});
   }
 
+  std::optional<std::string> wal_damage_;  // Looked for before the connection is there, whose locks it would drop.
   database db_;
 };
 

@@ -7,6 +7,7 @@
 
 #include "persistence/codec.hpp"
 #include "persistence/raft_tables.hpp"
+#include "persistence/wal_check.hpp"
 
 namespace coordinator {
 
@@ -17,6 +18,11 @@ namespace {
 // A step of compaction takes this much at most, so that no append waits longer than a heartbeat interval for it.
 constexpr std::size_t compaction_rows = 1000;
 constexpr std::size_t compaction_bytes = std::size_t{1} << 20;
+
+void require_whole_wal(const std::string& path, const std::string& vfs) {
+  if (auto problem = find_wal_damage(path, vfs))
+    throw damaged_error(SQLITE_CORRUPT, *problem);
+}
 
 bool is_empty(const raft_write& write) {
   return !write.state && !write.truncate_from && write.entries.empty() && !write.formation && !write.formed &&
@@ -370,6 +376,7 @@ raft_store::~raft_store() = default;
 
 std::unique_ptr<raft_store> raft_store::open(const std::string& path, const node_id& node,
                                              const raft_store_options& options) {
+  require_whole_wal(path, options.vfs);
   auto impl = std::make_unique<implementation>(path, options);
   impl->open(node, options);
   return std::unique_ptr<raft_store>{new raft_store(std::move(impl))};
@@ -404,6 +411,7 @@ std::uint64_t raft_store::size_bytes() const {
 }
 
 std::optional<raft_owner> inspect_raft_file(const std::string& path, const std::string& vfs) {
+  require_whole_wal(path, vfs);
   try {
     database db{path, {.vfs = vfs, .read_only = true}};
     if (!db.holds(format))

@@ -3,8 +3,16 @@
 #include <doctest/doctest.h>
 #include <sqlite3.h>
 
+#include <atomic>
+#include <filesystem>
 #include <fstream>
+#include <regex>
+#include <set>
 
+#include "persistence/offline.hpp"
+#include "persistence/raft_store.hpp"
+#include "persistence/state_store.hpp"
+#include "persistence/verify.hpp"
 #include "tests/support/fault_vfs.hpp"
 #include "tests/support/temporary_directory.hpp"
 
@@ -154,6 +162,64 @@ TEST_CASE("database: a reader neither writes nor checkpoints, even when it is th
   }
   CHECK(disk.operations() == operations);
   CHECK(disk.read("/x.db-wal").size() > 4096);
+}
+
+TEST_CASE("database: every connection but the writer's is read-only, and neither writes, checkpoints nor tidies up") {
+  fault_disk disk{"others", 1};
+  const std::atomic<bool> go_on{false};
+  {
+    raft_store_options options;
+    options.vfs = disk.vfs();
+    options.new_incarnation = 1;
+    auto raft = raft_store::open("/raft.db", {"n1"}, options);
+    raft->write({.state = hard_state{{1}, std::nullopt}, .entries = {{{1}, {1}, entry_kind::noop, 1, ""}}});
+    auto state = state_store::open("/state.db", {"n1"}, {1}, {disk.vfs()});
+    state->write({{1}, {1}, 1, 0, {}});
+    disk.stop();
+  }
+  // The writers were killed: whoever closes last could copy the WALs and remove them.
+  disk.restart();
+  auto operations = disk.operations();
+  inspect_raft_file("/raft.db", disk.vfs());
+  inspect_state_file("/state.db", disk.vfs());
+  log_inspector{"/raft.db", disk.vfs()}.verify();
+  state_reader{"/state.db", disk.vfs()}.read(
+      std::chrono::steady_clock::now() + std::chrono::seconds{60}, [](auto&) {}, [](auto&) {});
+  for (auto path : {"/raft.db", "/state.db"})
+    CHECK(quick_check(path, disk.vfs(), go_on) == std::nullopt);
+  CHECK(scan_log("/raft.db", disk.vfs(), go_on) == std::nullopt);
+  CHECK(full_check_state("/state.db", disk.vfs(), go_on) == std::nullopt);
+  CHECK(disk.operations() == operations);
+  CHECK(disk.read("/raft.db-wal").size() > 4096);
+
+  database reader{"/raft.db", {.vfs = disk.vfs(), .read_only = true}};
+  CHECK_THROWS_AS(reader.checkpoint(), std::logic_error);
+  CHECK_THROWS_AS(reader.execute("DELETE FROM log"), database_error);
+}
+
+TEST_CASE("database: connections are opened to write in the stores alone, and in what works on stopped nodes") {
+  namespace fs = std::filesystem;
+  const std::regex connection{R"(\bdatabase\s+\w+\{|\bdb_\(path, \{|target_\.emplace\()"};
+  std::set<std::string> writers;
+  auto seen = 0;
+  for (auto folder : {"actors", "http", "persistence"})
+    for (auto& file : fs::recursive_directory_iterator{fs::path{COORDINATOR_SOURCE_DIR} / folder}) {
+      if (file.path().extension() != ".cpp" && file.path().extension() != ".hpp")
+        continue;
+      std::ifstream in{file.path()};
+      auto name = file.path().filename().string();
+      for (std::string line; std::getline(in, line);) {
+        if (line.find("sqlite3_open") != std::string::npos)
+          CHECK(name == "database.cpp");
+        if (!std::regex_search(line, connection))
+          continue;
+        ++seen;
+        if (line.find("read_only = true") == std::string::npos)
+          writers.insert(name);
+      }
+    }
+  CHECK(seen >= 8);
+  CHECK(writers == std::set<std::string>{"offline.cpp", "raft_store.cpp", "state_store.cpp"});
 }
 
 TEST_CASE("database: the WAL is copied and started afresh once it is long enough, but not under a reader") {

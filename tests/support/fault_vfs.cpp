@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "persistence/database.hpp"
 #include "tests/support/fault_vfs_disk.hpp"
 
 namespace coordinator {
@@ -92,8 +93,22 @@ fault_disk::implementation::implementation(std::string disk_name, std::uint64_t 
 }
 
 void fault_disk::implementation::lose_unsynced() {
+  std::map<std::string, std::size_t> arrived;
+  for (auto& [path, versions] : changed_names)
+    arrived[path] = random.below(versions.size() + 1);
+  // A rename arrives with both its names. Bringing one along may bring another, until nothing more moves.
+  for (auto moved = true; moved;) {
+    moved = false;
+    for (auto& x : renames) {
+      if ((arrived[x.from] >= x.from_change) == (arrived[x.to] >= x.to_change))
+        continue;
+      arrived[x.from] = std::max(arrived[x.from], x.from_change);
+      arrived[x.to] = std::max(arrived[x.to], x.to_change);
+      moved = true;
+    }
+  }
   for (auto& [path, versions] : changed_names) {
-    auto chosen = random.below(versions.size() + 1);
+    auto chosen = arrived[path];
     if (chosen == 0)
       continue;
     if (auto& node = versions[chosen - 1])
@@ -102,6 +117,7 @@ void fault_disk::implementation::lose_unsynced() {
       durable_names.erase(path);
   }
   changed_names.clear();
+  renames.clear();
   names = durable_names;
   for (auto& [path, node] : names)
     node->lose_unsynced(random);
@@ -118,6 +134,10 @@ const std::string& fault_disk::vfs() const {
 
 std::uint64_t fault_disk::operations() const {
   return impl_->operations;
+}
+
+std::uint64_t fault_disk::reads() const {
+  return impl_->reads;
 }
 
 void fault_disk::stop_after(std::uint64_t n) {
@@ -155,6 +175,29 @@ void fault_disk::set_full(bool full) {
 
 void fault_disk::set_lying(bool lying) {
   impl_->lying = lying;
+}
+
+void fault_disk::rename(const std::string& from, const std::string& to) {
+  if (!impl_->find(from) || !impl_->begin_change())
+    throw database_error(SQLITE_IOERR, from + ": cannot be renamed");
+  impl_->rename(from, to);
+}
+
+void fault_disk::remove(const std::string& path) {
+  if (impl_->stopped)
+    throw database_error(SQLITE_IOERR_DELETE, path + ": cannot be removed");
+  if (!impl_->find(path))
+    return;
+  if (!impl_->begin_change())
+    throw database_error(SQLITE_IOERR_DELETE, path + ": cannot be removed");
+  impl_->set_name(path, nullptr);
+}
+
+void fault_disk::sync_directory() {
+  if (!impl_->begin_change() || (impl_->failing_sync != 0 && --impl_->failing_sync == 0))
+    throw database_error(SQLITE_IOERR_DIR_FSYNC, "the directory cannot be synced");
+  if (!impl_->lying)
+    impl_->sync_directory();
 }
 
 std::vector<std::string> fault_disk::files() const {

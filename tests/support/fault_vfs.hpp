@@ -17,7 +17,8 @@ namespace coordinator {
 /// - a write or truncation is in the page cache until its file is synced. A power failure keeps any mixture of
 ///   what was not synced, torn at sectors of 512 bytes and out of order;
 /// - a name that was created or removed is durable once the directory is synced, which SQLite does with the
-///   first sync of a journal or WAL that it created, as its own VFS for Unix does;
+///   first sync of a journal or WAL that it created, as its own VFS for Unix does; a rename is durable with both names
+///   or not at all;
 /// - a sync that fails loses what it should have made durable, though it can still be read, and the next sync
 ///   reports success: what Linux does.
 class fault_disk {
@@ -34,6 +35,8 @@ class fault_disk {
 
   /// Changing operations so far: each write, truncation, sync, creation and removal is one.
   std::uint64_t operations() const;
+  /// Reads so far.
+  std::uint64_t reads() const;
   /// Lets `n` more changing operations happen and then fails everything, as in a process that was killed.
   void stop_after(std::uint64_t n);
   void stop();
@@ -54,6 +57,12 @@ class fault_disk {
   void set_full(bool full);
   /// Until it is called again with false, every sync says that it worked and does nothing: a disk that lies.
   void set_lying(bool lying);
+
+  /// What is done to the directory rather than to a file, each a changing operation. They throw database_error in a
+  /// process that died, and syncing when it was ordered to fail. Removing what is not there is fine.
+  void rename(const std::string& from, const std::string& to);
+  void remove(const std::string& path);
+  void sync_directory();
 
   std::vector<std::string> files() const;
   std::string read(const std::string& path) const;

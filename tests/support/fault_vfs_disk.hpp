@@ -97,6 +97,7 @@ class fault_disk::implementation {
   void sync_directory() {
     durable_names = names;
     changed_names.clear();
+    renames.clear();
   }
   void set_name(const std::string& path, fault_vfs::node_pointer node) {
     if (node)
@@ -104,6 +105,11 @@ class fault_disk::implementation {
     else
       names.erase(path);
     changed_names[path].push_back(std::move(node));
+  }
+  void rename(const std::string& from, const std::string& to) {
+    set_name(to, find(from));
+    set_name(from, nullptr);
+    renames.push_back({from, changed_names[from].size(), to, changed_names[to].size()});
   }
   void end_process() {
     ++generation;
@@ -116,14 +122,24 @@ class fault_disk::implementation {
   }
   void lose_unsynced();
 
+  // The changes of two names that a file system makes together or not at all; each is the how-manieth of its name.
+  struct rename_pair {
+    std::string from;
+    std::size_t from_change;
+    std::string to;
+    std::size_t to_change;
+  };
+
   std::string name;
   fault_vfs::random_source random;
   sqlite3_vfs vfs{};
   std::map<std::string, fault_vfs::node_pointer> names, durable_names;
   // For each name, what it stood for after each change since the directory was synced.
   std::map<std::string, std::vector<fault_vfs::node_pointer>> changed_names;
+  std::vector<rename_pair> renames;  // Since then.
   std::map<std::string, std::shared_ptr<fault_vfs::shared_index>> indexes;
   std::uint64_t operations = 0;
+  std::uint64_t reads = 0;
   std::uint64_t generation = 0;
   std::optional<std::uint64_t> left;
   bool stopped = false;

@@ -169,6 +169,7 @@ int file_read(sqlite3_file* file, void* out, int n, sqlite3_int64 offset) {
   auto& f = of(file);
   if (f.dead())
     return SQLITE_IOERR_READ;
+  ++f.disk->reads;
   auto& contents = f.node->contents;
   auto from = std::min(contents.size(), static_cast<std::size_t>(offset));
   auto size = std::min(contents.size() - from, static_cast<std::size_t>(n));
