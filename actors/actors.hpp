@@ -128,11 +128,28 @@ using heartbeat_actor = peer_heartbeat::extend<
     /// Own timer, once a heartbeat interval.
     caf::reacts_to<heartbeat_tick>>;
 
+/// Whom the writers write to within their node, beside the keeper.
+struct writer_wiring {
+  caf::typed_actor<caf::reacts_to<storage_use>> fleet;
+};
+
+}  // namespace coordinator
+
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::writer_wiring)
+
+namespace coordinator {
+
 /// The one writer of raft.db; it waits for the disk, so it is detached. Answers log_written and log_loaded. After a
 /// failure it tries to mend the file until it can say log_recovered.
-using log_writer_actor = caf::typed_actor<caf::reacts_to<write_log>, caf::reacts_to<load_log>,
-                                          /// Own timer: the next attempt to mend.
-                                          caf::reacts_to<log_writer_tick>>;
+using log_writer_actor = caf::typed_actor<
+    /// From the node.
+    caf::reacts_to<writer_wiring>,
+    /// From the keeper.
+    caf::reacts_to<write_log>, caf::reacts_to<load_log>,
+    /// From the check of the files.
+    caf::reacts_to<log_damaged>,
+    /// Own timer: the next attempt to mend.
+    caf::reacts_to<log_writer_tick>>;
 
 /// Whom the state machine writes to within its node.
 struct state_machine_wiring {
@@ -172,12 +189,14 @@ using state_machine_actor = caf::typed_actor<
     caf::reacts_to<state_written>,
     /// The state is to be replaced, or not to be used. From the keeper.
     caf::reacts_to<install_state>, caf::reacts_to<state_unusable>,
-    /// Own timer: write behind.
-    caf::reacts_to<flush_tick>>;
+    /// Own timers: write behind; tell the checksum of a state that has come to rest.
+    caf::reacts_to<flush_tick>, caf::reacts_to<digest_tick>>;
 
 /// The one writer of the state's file; it waits for the disk, so it is detached. Answers state_written; after a failure
 /// it mends the file and writes again what failed.
 using state_writer_actor = caf::typed_actor<
+    /// From the node.
+    caf::reacts_to<writer_wiring>,
     /// From the state machine.
     caf::reacts_to<write_state>, caf::reacts_to<swap_state>,
     /// From the keeper.
@@ -219,7 +238,7 @@ using fleet_actor = peer_fleet::extend<
     caf::reacts_to<role_changed>,
     /// From the state machine: what applying changed for workers and attempts.
     caf::reacts_to<fleet_events>, caf::reacts_to<fleet_snapshot>,
-    /// How much the node's files hold, once a second, whoever leads. From whoever measures it.
+    /// How much one of the node's files holds, once a second, whoever leads. From the writers.
     caf::reacts_to<storage_use>,
     /// Own timer.
     caf::reacts_to<fleet_tick>>;

@@ -26,6 +26,9 @@ struct fleet_state {
   bool asked = false;      ///< The snapshot has been asked for in this leadership.
   log_index followed_to;   ///< What the core knows.
   bool ticking = false;
+
+  std::uint64_t log_bytes = 0;  ///< What the node's files hold.
+  std::uint64_t state_bytes = 0;
 };
 
 struct fleet_deps {

@@ -129,15 +129,20 @@ void on_role(self_pointer self, const role_changed& role) {
   settle(self);
 }
 
-void on_applied(self_pointer self, const applied_batch& x) {
-  auto& state = self->state;
-  // Published first: a client that was answered finds at least its own write applied.
-  state.deps.intake->publish([&](gateway_intake::knowledge& known) {
+template <class Applied>
+void publish_applied(self_pointer self, const Applied& x) {
+  self->state.deps.intake->publish([&](gateway_intake::knowledge& known) {
     known.last_applied = x.last_applied;
     known.last_applied_term = x.last_applied_term;
     known.maintenance = x.maintenance;
     known.storage_full = x.storage_full;
   });
+}
+
+void on_applied(self_pointer self, const applied_batch& x) {
+  auto& state = self->state;
+  // Published first: a client that was answered finds at least its own write applied.
+  publish_applied(self, x);
   if (x.commands.empty())
     return;
   state.core->applied(x.commands, now(self));
@@ -210,7 +215,11 @@ gateway_actor::behavior_type gateway_behavior(self_pointer self, gateway_deps de
         self->state.core->propose_own(std::move(x.commands), now(self));
         settle(self);
       },
-      [=](const state_replaced&) {},
+      [=](const state_replaced& x) {
+        publish_applied(self, x);
+        self->state.core->replaced();
+        settle(self);
+      },
       [=](const gateway_tick& x) {
         if (x.number != self->state.timer)
           return;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <caf/typed_event_based_actor.hpp>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -52,7 +53,7 @@ struct gateway_port_deps {
   node_id node;
   std::string http_address;
   std::string cluster_address;
-  std::string state_path;  ///< Of state.db.
+  std::function<std::string()> state_path;  ///< Of the present state's file; thread-safe.
   node_clock clock;
   replication_actor keeper;
   state_machine_actor machine;

@@ -65,6 +65,7 @@ class actor_gateway_port final : public gateway_port {
       view.last_applied_term = known.last_applied_term;
       view.maintenance = known.maintenance;
       view.storage_full = known.storage_full;
+      view.verifying = known.verifying;
       done(std::move(view));
     };
     caf::anon_send(deps_.keeper, get_raft_status{at_any_rate(std::move(complete), view.raft)});
@@ -97,7 +98,7 @@ class actor_gateway_port final : public gateway_port {
   void flush_state(completion<state_file> done) override {
     std::function<void(log_index, term_number, std::string)> complete =
         [path = deps_.state_path, done = std::move(done)](log_index index, term_number term, std::string error) {
-          done({path, index, term, std::move(error)});
+          done({path(), index, term, std::move(error)});
         };
     caf::anon_send(deps_.machine, coordinator::flush_state{at_any_rate(std::move(complete), log_index{}, term_number{},
                                                                        std::string{shutting_down})});

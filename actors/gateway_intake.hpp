@@ -58,6 +58,7 @@ class gateway_intake {
     term_number last_applied_term;
     bool maintenance = false;
     bool storage_full = false;
+    bool verifying = false;
   };
 
   /// Queues it; once the gateway is leaving, a client's request is answered at once with "shutting_down".

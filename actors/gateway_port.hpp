@@ -75,6 +75,7 @@ struct node_view {
   term_number last_applied_term;
   bool maintenance = false;
   bool storage_full = false;  ///< The quota is used up: new tasks are refused.
+  bool verifying = false;     ///< The files are being checked after the start.
   std::string http_address;
   std::string cluster_address;
   std::int64_t uptime_ms = 0;

@@ -48,7 +48,12 @@ struct heartbeat_tick {};
 struct keeper_tick {};
 struct flush_tick {};
 struct log_writer_tick {};
-struct state_writer_tick {};
+struct state_writer_tick {
+  bool mend = false;  ///< The next attempt to mend the file; else the next pages of a copy.
+};
+struct digest_tick {
+  log_index applied;  ///< As it was when the timer began.
+};
 struct gateway_tick {
   std::uint64_t number = 0;  ///< As election_timeout's.
 };
@@ -60,18 +65,22 @@ struct gateway_wake {};
 /// One raft.db transaction to be made.
 struct write_log {
   raft_write write;
+  std::uint64_t life = 0;  ///< Of the log_recovered that the keeper heard last; what is older is not written.
 };
 
 /// That transaction is durable, or it failed; after a failure none succeeds until `log_recovered` has come.
 struct log_written {
   std::uint64_t number = 0;
-  std::string error;      ///< Empty: durable.
-  log_index first_index;  ///< The first entry that raft.db still holds.
+  std::string error;       ///< Empty: durable.
+  log_index first_index;   ///< The first entry that raft.db still holds.
+  std::uint64_t life = 0;  ///< As the write's. An answer from before the last log_recovered says nothing any more.
 };
 
-/// raft.db can be written again: what it holds, as after a start.
+/// raft.db can be written again: what it holds, as after a start. What the keeper wrote before it heard this was
+/// refused, for it was meant for a log that is no more.
 struct log_recovered {
   std::shared_ptr<raft_contents> contents;
+  std::uint64_t life = 0;  ///< Rising; goes into every write_log from here on.
 };
 
 /// Entries that the keeper no longer holds in memory; answered by log_loaded.
@@ -115,6 +124,7 @@ struct state_checkpointed {
 /// raft.db; nothing is removed before `state_file_noted`.
 struct state_file_moved {
   std::string file;
+  std::string before;  ///< The name that it had. If raft.db names another one by now, this move means nothing.
 };
 /// raft.db names this file now. To the state writer, which removes the one before it.
 struct state_file_noted {
@@ -153,6 +163,7 @@ struct state_replaced {
   log_index last_applied;
   term_number last_applied_term;
   bool maintenance = false;
+  bool storage_full = false;
 };
 
 /// Why the state must not be read or built on until another is installed; from the keeper to the state machine.
@@ -169,6 +180,12 @@ struct state_damaged {
 struct own_digest {
   log_index index;
   std::uint64_t checksum = 0;
+};
+
+/// A check found that raft.db does not hold what was written: nothing may be written or acknowledged on its ground any
+/// more. To its writer.
+struct log_damaged {
+  std::string what;
 };
 
 // -- snapshots: the actor that reads and writes their files ------------------------
@@ -259,10 +276,12 @@ struct fleet_events {
   fleet_conditions conditions;
 };
 
-/// How much the node's files hold, once a second from whoever measures them: their sizes, less what is free inside them
+/// How much one of the node's files holds, once a second at most from its writer: its size, less what is free inside it
 /// to be written again, or room that came back would never be seen.
 struct storage_use {
+  enum class part : std::uint8_t { log, state };
   std::uint64_t bytes = 0;
+  part of = part::log;
 };
 
 struct fleet_commands {
@@ -302,6 +321,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::get_fleet_snapshot)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::fleet_snapshot)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::fleet_events)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::storage_use)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::log_damaged)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::fleet_commands)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::flush_state)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::ask_leave)
@@ -343,3 +363,4 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::disk_recovered)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::state_copied)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::log_writer_tick)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::state_writer_tick)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::digest_tick)

@@ -13,6 +13,7 @@
 #include <random>
 
 #include "actors/announce.hpp"
+#include "actors/file_check.hpp"
 #include "actors/link_actor.hpp"
 #include "actors/link_basp.hpp"
 #include "actors/link_gate.hpp"
@@ -103,7 +104,8 @@ class node::implementation {
     settings.quota_bytes = options.quota_bytes;
     settings.log_retention_entries = options.log_retention_entries;
     settings.verify = options.verify;
-    auto lost_disk = stores.lost_disk;
+    const bool has_files = stores.raft != nullptr;
+    auto files = stores.files;
     actors_ = spawn_node_actors(system, settings, std::move(stores));
     watch();
 
@@ -124,6 +126,8 @@ class node::implementation {
     };
     links_ = system.spawn(links_behavior, std::move(links));
     wire(actors_, links_);
+    if (has_files && settings.verify != verify_level::off)
+      check_files(settings.verify, std::move(files));
     // Strangers are heard only once everything behind the gate is there.
     gate_ = std::make_unique<link_gate>(
         std::move(listener.socket), tls, gate_options{},
@@ -148,6 +152,7 @@ class node::implementation {
                                                                               std::string error) { done(error); }});
     if (auto error = flushed.wait(step_patience); error && !error->empty())
       spdlog::warn("state.db is behind, and the log will bring it up to date: {}", *error);
+    check_.reset();
     gate_.reset();
     end("links", caf::actor_cast<caf::strong_actor_ptr>(links_));
     links_ = nullptr;
@@ -167,6 +172,26 @@ class node::implementation {
     } catch (const database_error& e) {
       throw node_error(e.what());
     }
+  }
+
+  void check_files(verify_level level, std::shared_ptr<node_files> files) {
+    file_check_settings check;
+    check.level = level;
+    check.files = std::move(files);
+    check.state_file = actors_.state_file;
+    check.log_damaged = [writer = actors_.log_writer](std::string what) {
+      caf::anon_send(writer, log_damaged{std::move(what)});
+    };
+    check.state_damaged = [keeper = actors_.keeper](std::string what) {
+      spdlog::error("the state is damaged: {}", what);
+      caf::anon_send(keeper, state_damaged{std::move(what)});
+    };
+    const auto say = [intake = actors_.intake](bool verifying) {
+      intake->publish([=](gateway_intake::knowledge& known) { known.verifying = verifying; });
+    };
+    say(true);
+    check.done = [say] { say(false); };
+    check_ = std::make_unique<file_check>(std::move(check));
   }
 
   /// An actor that ends by itself leaves a node that looks alive and is not; a process that ends is what the
@@ -218,6 +243,7 @@ class node::implementation {
   node_actors actors_;
   links_actor links_;
   std::unique_ptr<link_gate> gate_;
+  std::unique_ptr<file_check> check_;
 };
 
 node::node(caf::actor_system& system, const node_options& options, data_directory& directory,

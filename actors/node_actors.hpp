@@ -1,8 +1,10 @@
 #pragma once
 
 #include <caf/fwd.hpp>
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,8 +14,10 @@
 #include "actors/formation.hpp"
 #include "actors/gateway_intake.hpp"
 #include "actors/node.hpp"
+#include "actors/present_state_file.hpp"
 #include "actors/rules.hpp"
 #include "actors/state_machine.hpp"
+#include "persistence/node_files.hpp"
 #include "persistence/raft_store.hpp"
 #include "persistence/state_store.hpp"
 
@@ -23,10 +27,29 @@ namespace coordinator {
 struct node_stores {
   std::unique_ptr<raft_store> raft;
   std::unique_ptr<state_store> state;
-  std::unique_ptr<state_machine> machine;  ///< What `state` holds; null: not read yet.
+  std::unique_ptr<state_machine> machine;  ///< What `state` holds.
   incarnation_id incarnation;
-  std::string state_path;
-  std::string lost_disk;  ///< Not empty: why nothing was opened.
+  std::string state_file;  ///< Name of `state` within the directory.
+  std::string lost_disk;   ///< Not empty: why nothing was opened.
+  /// Not empty: why the log alone cannot rebuild the state. `state` is not to be used until a peer's has come.
+  std::string needs_state;
+
+  /// For opening the same again.
+  std::shared_ptr<node_files> files;
+  raft_store_options raft_options;
+  state_store_options state_options;
+};
+
+/// What `open_stores` opens, and how.
+struct stores_to_open {
+  std::shared_ptr<node_files> files;
+  node_id id;
+  bool create = false;  ///< The directory is an empty one.
+  std::uint64_t new_incarnation = 0;
+  defect_set defects;
+  std::optional<int> checkpoint_pages = {};              ///< Not what the stores choose themselves.
+  std::optional<std::size_t> tail_bytes = {};            ///< Likewise.
+  std::chrono::system_clock::time_point wall_time = {};  ///< Goes into the name of what is set aside.
 };
 
 struct node_settings {
@@ -64,6 +87,7 @@ struct node_actors {
   fleet_actor fleet;
   std::shared_ptr<gateway_intake> intake;
   std::shared_ptr<gateway_port> port;
+  std::shared_ptr<present_state_file> state_file;
 
   /// What peers are given.
   peer_handles handles() const { return {election, heartbeat, keeper, gateway, fleet}; }
@@ -71,9 +95,13 @@ struct node_actors {
   std::vector<std::pair<const char*, caf::strong_actor_ptr>> all() const;
 };
 
-/// Opens a node's files. A raft.db that is damaged, or that ends before what state.db has applied, is a lost disk; a
-/// damaged state.db is set aside, for the log can rebuild it. Throws node_error, data_directory_error and
-/// what the stores throw.
+/// Opens a node's files: raft.db, and the state's file that it names; what an interrupted start or installation left
+/// behind is finished or removed. A raft.db that is damaged, or that ends before what the state has applied, is a lost
+/// disk. A damaged state is set aside; where it is gone, or ends before the log begins, a peer has to give one.
+/// Throws what the stores throw.
+node_stores open_stores(const stores_to_open& what);
+
+/// The same for a directory that was judged already. One that is a lost disk gives no stores.
 node_stores open_stores(data_directory& directory, const node_id& id, const std::string& vfs,
                         std::uint64_t new_incarnation, const defect_set& defects);
 

@@ -153,7 +153,7 @@ class replication {
 
   // Compaction: entries go once the state that they came to survives anything.
   replication_actions on_checkpointed(const std::string& file, log_index index, instant now);
-  replication_actions on_state_file_moved(const std::string& file, instant now);
+  replication_actions on_state_file_moved(const std::string& file, const std::string& before, instant now);
 
   // The state itself (Raft §7), as its sender and as its receiver.
   replication_actions on_copied(const state_copied&, instant now);

@@ -140,7 +140,7 @@ void run(self_pointer self, replication_actions actions) {
   auto& state = self->state;
   auto& wiring = *state.wiring;
   if (actions.write)
-    self->send(wiring.log_writer, write_log{std::move(*actions.write)});
+    self->send(wiring.log_writer, write_log{std::move(*actions.write), state.log_life});
   for (auto& load : actions.loads)
     self->send(wiring.log_writer, load_log{load.request, load.from, load.to, load.max_bytes});
   for (auto& message : actions.messages)
@@ -225,6 +225,8 @@ void on_formation_status(self_pointer self, const formation_status& status) {
 
 void on_written(self_pointer self, const log_written& done) {
   auto& state = self->state;
+  if (done.life != state.log_life)
+    return;
   if (!done.error.empty())
     spdlog::error("raft.db cannot be written: {}; this node neither leads nor acknowledges any more", done.error);
   run(self, state.core->on_written(done.number, done.error, done.first_index, now(self)));
@@ -269,6 +271,7 @@ void announce_role(self_pointer self) {
 /// a crash; the state machine has applied only what was durable.
 void on_recovered(self_pointer self, log_recovered& x) {
   auto& state = self->state;
+  state.log_life = x.life;
   spdlog::warn("raft.db can be written again");
   auto handed = state.core->handed();
   state.config.needs_state = state.core->state_error();
@@ -492,7 +495,7 @@ replication_actor::behavior_type replication_behavior(self_pointer self, replica
       [=](const own_digest& x) { run(self, self->state.core->on_own_digest(x.index, x.checksum, now(self))); },
       [=](const state_damaged& x) { run(self, self->state.core->on_state_damaged(x.what, now(self))); },
       [=](const state_checkpointed& x) { run(self, self->state.core->on_checkpointed(x.file, x.index, now(self))); },
-      [=](const state_file_moved& x) { run(self, self->state.core->on_state_file_moved(x.file, now(self))); },
+      [=](const state_file_moved& x) { run(self, self->state.core->on_state_file_moved(x.file, x.before, now(self))); },
       [=](const state_copied& x) { run(self, self->state.core->on_copied(x, now(self))); },
       [=](snapshot_read& x) {
         run(self, self->state.core->on_copy_read(x.request, std::move(x.data), x.crc, x.error, now(self)));

@@ -39,6 +39,7 @@ struct replication_state {
 
   /// Number of the write that carries the formation state to be reported as saved.
   std::uint64_t formation_write = 0;
+  std::uint64_t log_life = 0;  ///< Of the last log_recovered: tells what was written and answered before it.
   unsigned ticks = 0;
   log_index announced_members;
   role_changed logged_role;

@@ -52,8 +52,13 @@ void replication::want_compaction() {
   next_->compact_to = target;
 }
 
-replication_actions replication::on_state_file_moved(const std::string& file, instant now) {
+replication_actions replication::on_state_file_moved(const std::string& file, const std::string& before, instant now) {
   replication_actions actions;
+  // A state that was installed meanwhile has taken the place of the one that moved: raft.db is to name that.
+  if (installing_ || before != (moving_ ? moving_->name : state_file_)) {
+    finish(actions, now);
+    return actions;
+  }
   if (!next_)
     next_.emplace();
   next_->state_file = file;

@@ -18,12 +18,15 @@ constexpr milliseconds write_behind{300};
 constexpr std::size_t write_rows = 5'000;
 // Reads that wait for their index; past it the oldest go without an answer.
 constexpr std::size_t most_queries = 10'000;
+// Nodes compare their states at these indexes, and where applying has rested for this long.
+constexpr std::uint64_t digest_entries = 1'000;
+constexpr milliseconds digest_rest{1'000};
 
 // -- writing behind ---------------------------------------------------------------------
 
 void write_now(self_pointer self) {
   auto& state = self->state;
-  if (state.writing || !state.write_error.empty() || state.core->last_applied() == state.written)
+  if (state.writing || !state.unusable.empty() || state.core->last_applied() == state.written)
     return;
   state.writing = true;
   state.writing_to = state.core->last_applied();
@@ -31,45 +34,55 @@ void write_now(self_pointer self) {
   auto dirty = state.core->take_dirty();
   if (state.core->defects().has(defect::applied_index_apart_from_data)) {
     auto rows = std::exchange(dirty.rows, {});
-    self->send(state.writer, write_state{dirty, 0});
+    self->send(state.writer, write_state{dirty, state.generation});
     dirty.rows = std::move(rows);
   }
-  self->send(state.writer, write_state{std::move(dirty), 0});
+  self->send(state.writer, write_state{std::move(dirty), state.generation});
 }
 
 void write_soon(self_pointer self) {
   auto& state = self->state;
   if (!state.flushes.empty() || state.core->dirty_count() >= write_rows)
     write_now(self);
-  if (state.flush_armed || !state.write_error.empty() || state.core->last_applied() == state.written)
+  const bool wanted =
+      state.unusable.empty() && state.write_error.empty() && state.core->last_applied() != state.written;
+  if (state.flush_armed || !wanted)
     return;
   state.flush_armed = true;
   self->delayed_send(self, write_behind, flush_tick{});
 }
 
-/// Answers those whose index state.db holds now, or nobody will ever write.
+/// Answers those whose index the file holds now, or for which it cannot be written.
 void answer_flushes(self_pointer self) {
   auto& state = self->state;
+  const auto& error = state.unusable.empty() ? state.write_error : state.unusable;
   auto rest = std::exchange(state.flushes, {});
   for (auto& waiter : rest) {
-    if (waiter.need <= state.written)
+    if (state.unusable.empty() && waiter.need <= state.written)
       waiter.what.done(state.written, state.written_term, {});
-    else if (!state.write_error.empty())
-      waiter.what.done(state.written, state.written_term, state.write_error);
+    else if (!error.empty())
+      waiter.what.done(state.written, state.written_term, error);
     else
       state.flushes.push_back(std::move(waiter));
   }
 }
 
+void disk_works(self_pointer self) {
+  if (!std::exchange(self->state.write_error, {}).empty())
+    self->send(self->state.keeper, disk_recovered{});
+}
+
 void on_written(self_pointer self, const state_written& x) {
   auto& state = self->state;
-  if (!state.writing)
+  if (!state.writing || x.generation != state.generation)
     return;
-  state.writing = false;
   if (x.error.empty()) {
+    state.writing = false;
     state.written = state.writing_to;
     state.written_term = state.writing_term;
-  } else if (state.write_error.empty()) {
+    disk_works(self);
+  } else if (state.write_error.empty() && state.unusable.empty()) {
+    // The writer keeps what it could not write, mends the file and says so.
     state.write_error = x.error;
     self->send(state.keeper, disk_failed{x.error});
   }
@@ -88,7 +101,7 @@ void on_flush(self_pointer self, flush_state x) {
 
 void wake_claims(self_pointer self) {
   auto& claims = self->state.claims;
-  if (claims.waiting.empty())
+  if (claims.waiting.empty() || !self->state.unusable.empty())
     return;
   for (auto i : self->state.core->pick_claimants(claims.waiting)) {
     claims.waiting[i].promised = true;
@@ -116,9 +129,12 @@ void on_await(self_pointer self, const await_work& x) {
 void answer_queries(self_pointer self) {
   auto& state = self->state;
   query_answers answers;
-  const auto end = state.queries.upper_bound(state.core->last_applied());
+  const bool usable = state.unusable.empty();
+  const auto end = usable ? state.queries.upper_bound(state.core->last_applied()) : state.queries.end();
   for (auto i = state.queries.begin(); i != end; ++i)
-    answers.answers.push_back({i->second.request, state.core->last_applied(), state.core->answer(i->second.what)});
+    answers.answers.push_back(
+        {i->second.request, state.core->last_applied(),
+         usable ? state.core->answer(i->second.what) : query_error{query_error::kind::unusable, state.unusable, {}}});
   state.queries.erase(state.queries.begin(), end);
   if (!answers.answers.empty())
     self->send(state.wiring.gateway, std::move(answers));
@@ -145,6 +161,10 @@ applied_batch begin_batch(const state_machine& core) {
   return batch;
 }
 
+fleet_snapshot view_for_fleet(const state_machine& core) {
+  return {core.last_applied(), core.view_for_fleet(), core.conditions()};
+}
+
 void note(self_pointer self, apply_outcome& x, term_number term, std::vector<applied_command>& out) {
   auto& own = self->state.own_sessions;
   if (x.opened) {
@@ -158,8 +178,39 @@ void note(self_pointer self, apply_outcome& x, term_number term, std::vector<app
   }
 }
 
+void tell_digest(self_pointer self) {
+  auto& state = self->state;
+  if (state.digested == state.core->last_applied())
+    return;
+  state.digested = state.core->last_applied();
+  self->send(state.keeper, own_digest{state.digested, state.core->checksum()});
+}
+
+/// One timer at a time, begun anew as long as something was applied while it ran.
+void arm_digest(self_pointer self) {
+  auto& state = self->state;
+  if (state.digest_armed || state.digested == state.core->last_applied())
+    return;
+  state.digest_armed = true;
+  self->delayed_send(self, digest_rest, digest_tick{state.core->last_applied()});
+}
+
+void on_digest_tick(self_pointer self, const digest_tick& x) {
+  auto& state = self->state;
+  state.digest_armed = false;
+  if (!state.unusable.empty())
+    return;
+  if (x.applied == state.core->last_applied())
+    tell_digest(self);
+  else
+    arm_digest(self);
+}
+
 void on_committed(self_pointer self, const committed& x) {
   auto& state = self->state;
+  // What would be applied to a state that is not the cluster's would be answered to clients.
+  if (!state.unusable.empty())
+    return;
   auto& core = *state.core;
   std::vector<applied_command> applied;
   fleet_events events;
@@ -174,6 +225,8 @@ void on_committed(self_pointer self, const committed& x) {
     work_available |= outcome.events.work_available;
     std::move(outcome.events.fleet.begin(), outcome.events.fleet.end(), std::back_inserter(events.events));
     note(self, outcome, entry.term, applied);
+    if (entry.index.value % digest_entries == 0)
+      tell_digest(self);
   }
   if (core.last_applied() == before)
     return;
@@ -190,6 +243,43 @@ void on_committed(self_pointer self, const committed& x) {
   if (work_available)
     wake_claims(self);
   write_soon(self);
+  arm_digest(self);
+}
+
+// -- another state ------------------------------------------------------------------------------
+
+void on_install(self_pointer self, const install_state& x) {
+  auto& state = self->state;
+  // The one before goes on to the writer, whose thread may take the time that it takes to free it.
+  std::swap(state.core, x.state->machine);
+  // A write of the state before is of no more use, and a file that is whole needs none.
+  ++state.generation;
+  state.writing = false;
+  state.written = state.core->last_applied();
+  state.written_term = state.core->last_applied_term();
+  state.unusable.clear();
+  state.told_fleet = state.core->conditions();
+  if (state.present_file)
+    state.present_file->set(x.state->file);
+  self->send(state.writer, swap_state{x.state, x.set_aside});
+  // Own sessions stay: the gateway asks again under the one it has, which is in the new state, too, or refused there.
+  self->send(state.wiring.gateway, state_replaced{state.core->last_applied(), state.core->last_applied_term(),
+                                                  state.core->maintenance(), state.core->storage_full()});
+  self->send(state.wiring.fleet, view_for_fleet(*state.core));
+  disk_works(self);
+  answer_flushes(self);
+  answer_queries(self);
+  wake_claims(self);
+  arm_digest(self);
+}
+
+void on_unusable(self_pointer self, const state_unusable& x) {
+  auto& state = self->state;
+  state.unusable = x.why.empty() ? "it is to be replaced" : x.why;
+  // A file that is damaged cannot be written either; that is no reason to take no other one.
+  disk_works(self);
+  answer_flushes(self);
+  answer_queries(self);
 }
 
 }  // namespace
@@ -212,6 +302,8 @@ state_machine_actor::behavior_type state_machine_behavior(self_pointer self, sta
   state.self_id = deps.self_id;
   state.keeper = deps.keeper;
   state.writer = deps.writer;
+  state.present_file = std::move(deps.present_file);
+  state.unusable = std::move(deps.unusable);
   state.written = state.core->last_applied();
   state.written_term = state.core->last_applied_term();
   state.told_fleet = state.core->conditions();
@@ -219,24 +311,22 @@ state_machine_actor::behavior_type state_machine_behavior(self_pointer self, sta
       [=](state_machine_wiring& wiring) {
         self->state.wiring = std::move(wiring);
         self->send(self->state.wiring.gateway, begin_batch(*self->state.core));
+        arm_digest(self);
       },
       [=](const committed& x) { on_committed(self, x); },
       [=](run_queries& x) { on_queries(self, x); },
       [=](const await_work& x) { on_await(self, x); },
-      [=](get_fleet_snapshot) {
-        auto& core = *self->state.core;
-        self->send(self->state.wiring.fleet,
-                   fleet_snapshot{core.last_applied(), core.view_for_fleet(), core.conditions()});
-      },
+      [=](get_fleet_snapshot) { self->send(self->state.wiring.fleet, view_for_fleet(*self->state.core)); },
       [=](flush_state& x) { on_flush(self, std::move(x)); },
       [=](const state_written& x) { on_written(self, x); },
-      [=](install_state&) {},
-      [=](const state_unusable&) {},
+      [=](const install_state& x) { on_install(self, x); },
+      [=](const state_unusable& x) { on_unusable(self, x); },
       [=](flush_tick) {
         self->state.flush_armed = false;
         write_now(self);
         write_soon(self);
       },
+      [=](const digest_tick& x) { on_digest_tick(self, x); },
   };
 }
 

@@ -8,6 +8,7 @@
 
 #include "actors/actors.hpp"
 #include "actors/clock.hpp"
+#include "actors/present_state_file.hpp"
 #include "actors/state_machine.hpp"
 #include "persistence/state_store.hpp"
 
@@ -30,12 +31,14 @@ struct query_in_line {
 };
 
 /// Runs `state_machine`: applies what the keeper says is committed, tells the gateway and the fleet what came of it,
-/// answers reads once it has applied far enough, and writes behind: within 500 ms, one transaction at a time.
+/// answers reads once it has applied far enough, and writes behind: within 500 ms, one transaction at a time. Takes
+/// another state in its place when the keeper says so, and until then none when the one it has must not be used.
 struct state_machine_state {
   std::unique_ptr<state_machine> core;
   node_id self_id;
   replication_actor keeper;
   state_writer_actor writer;
+  std::shared_ptr<present_state_file> present_file;
   state_machine_wiring wiring;
 
   /// Sessions that this node's gateways opened, closed ones included: their refusals have to be told, too.
@@ -49,13 +52,19 @@ struct state_machine_state {
   bool writing = false;  ///< Up to the next two.
   log_index writing_to;
   term_number writing_term;
-  std::string write_error;  ///< After the first failure nothing is written any more.
+  std::string write_error;  ///< Why the write under way has not been made yet; its writer goes on trying.
+  /// Counts the states that were installed: what the writer answers for the one before says nothing of this one.
+  std::uint64_t generation = 0;
+  std::string unusable;  ///< Not empty: nothing is applied, read or written until a state is installed.
   bool flush_armed = false;
   struct flush_waiter {
     log_index need;
     flush_state what;
   };
   std::vector<flush_waiter> flushes;
+
+  log_index digested;  ///< The last index whose checksum the keeper was told.
+  bool digest_armed = false;
 };
 
 struct state_machine_deps {
@@ -63,6 +72,9 @@ struct state_machine_deps {
   node_id self_id;
   replication_actor keeper;
   state_writer_actor writer;
+  /// Told the name of a state's file that is installed, before anybody hears that it is.
+  std::shared_ptr<present_state_file> present_file = {};
+  std::string unusable = {};  ///< As state_unusable's, from the start on.
 };
 
 state_machine_actor::behavior_type state_machine_behavior(

@@ -117,6 +117,8 @@ std::optional<problem> why_not_read(const std::optional<read_result>& result, co
       return problem{503, "not_applied_yet", "This node has not applied that index yet.", {}, {}, 1};
     case query_error::kind::gone:
       return problem{410, "gone", detail.empty() ? "That is no longer kept." : detail, {}, {}, {}};
+    case query_error::kind::unusable:
+      return problem{503, "state_unusable", "This node's state cannot be read: " + detail + ".", {}, {}, 1};
   }
   return std::nullopt;
 }

@@ -163,8 +163,12 @@ json render_status(const node_view& node) {
   out["storage_full"] = node.storage_full;
   if (!raft.waiting_for.empty())
     out["waiting_for"] = raft.waiting_for;
+  if (node.verifying)
+    out["verifying"] = true;
   if (!raft.writable)
     out["disk_error"] = raft.disk_error;
+  if (!raft.state_error.empty())
+    out["state_error"] = raft.state_error;
   return out;
 }
 

@@ -56,6 +56,7 @@ std::vector<check> ready_checks(const std::optional<node_view>& node) {
   bool formed = raft.role != node_role::unformed;
   checks.push_back({"formed", formed, raft.waiting_for.empty() ? "no cluster yet" : raft.waiting_for});
   checks.push_back({"disk", raft.writable, raft.disk_error});
+  checks.push_back({"state", raft.state_error.empty(), raft.state_error});
   checks.push_back({"leader", hears_leader(raft), "no leader is heard"});
   return checks;
 }

@@ -99,11 +99,12 @@ node_clock cluster::clock_of(unsigned number) {
 node_stores cluster::open(node& n) {
   const std::string raft_path = "/raft.db";
   node_stores stores;
-  stores.state_path = "/state.db";
+  const std::string state_path = "/state.db";
+  stores.state_file = "state.db";
   auto files = n.disk->files();
   auto there = [&](const std::string& path) { return std::find(files.begin(), files.end(), path) != files.end(); };
   auto owned = there(raft_path) && inspect_raft_file(raft_path, n.disk->vfs()).has_value();
-  if (!owned && there(stores.state_path) && n.disk->read(stores.state_path).size() > 0)
+  if (!owned && there(state_path) && n.disk->read(state_path).size() > 0)
     throw damaged_error(11, "raft.db is gone, state.db is there");
   raft_store_options options;
   options.vfs = n.disk->vfs();
@@ -112,8 +113,8 @@ node_stores cluster::open(node& n) {
   options.checkpoint_pages = 50;
   stores.raft = raft_store::open(raft_path, n.id, options);
   stores.incarnation = stores.raft->contents().incarnation;
-  stores.state = state_store::open(stores.state_path, n.id, stores.incarnation, {n.disk->vfs(), 50});
-  stores.state->load([](const row_view&) {});
+  stores.state = state_store::open(state_path, n.id, stores.incarnation, {n.disk->vfs(), 50});
+  stores.machine = load_state_machine(*stores.state, options_.defects);
   if (stores.state->meta().last_applied > stores.raft->last_index())
     throw damaged_error(11, "state.db is ahead of raft.db");
   return stores;

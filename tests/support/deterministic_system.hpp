@@ -42,6 +42,9 @@ class deterministic_system {
   /// Handles messages until none is left; no time passes.
   void run() { scheduler_->run(); }
 
+  /// Handles one message; false if there is none.
+  bool run_one() { return scheduler_->try_run_once(); }
+
   /// Lets time pass in small steps, handling messages after each.
   void pass(std::chrono::milliseconds time) {
     constexpr std::chrono::milliseconds step{10};

@@ -77,14 +77,14 @@ replication_actor::behavior_type fake_keeper_behavior(keeper_pointer self, std::
       [](const higher_term&) {},
       [](const beat&) {},
       [](const round_evidence&) {},
-      [](const log_written&) {},
+      [=](const log_written& x) { self->state.shared->log_writes.push_back(x); },
       [](const log_loaded&) {},
-      [](const log_recovered&) {},
-      [](disk_recovered) {},
-      [](const own_digest&) {},
-      [](const state_damaged&) {},
-      [](const state_checkpointed&) {},
-      [](const state_file_moved&) {},
+      [=](const log_recovered& x) { self->state.shared->recoveries.push_back(x); },
+      [=](disk_recovered) { ++self->state.shared->disk_recoveries; },
+      [=](const own_digest& x) { self->state.shared->digests.push_back(x); },
+      [=](const state_damaged& x) { self->state.shared->damage.push_back(x.what); },
+      [=](const state_checkpointed& x) { self->state.shared->checkpoints.push_back(x); },
+      [=](const state_file_moved& x) { self->state.shared->moves.push_back(x); },
       [](const state_copied&) {},
       [](const snapshot_read&) {},
       [](const snapshot_stored&) {},
@@ -115,10 +115,13 @@ state_writer_actor::behavior_type fake_writer_behavior(state_writer_actor::state
       [=](const write_state& x) {
         auto& disk = *self->state.shared;
         disk.writes.push_back(x.write);
+        disk.generation = x.generation;
         if (!disk.hold)
-          self->send(caf::actor_cast<asker>(self->current_sender()), state_written{x.write.last_applied, disk.error, x.generation});
+          self->send(caf::actor_cast<asker>(self->current_sender()),
+                     state_written{x.write.last_applied, disk.error, x.generation});
       },
-      [](const swap_state&) {},
+      [](const writer_wiring&) {},
+      [=](const swap_state& x) { self->state.shared->swaps.push_back(x); },
       [](checkpoint_state) {},
       [](const state_file_noted&) {},
       [](const copy_state&) {},
@@ -128,24 +131,29 @@ state_writer_actor::behavior_type fake_writer_behavior(state_writer_actor::state
 
 }  // namespace
 
+replication_actor spawn_fake_keeper(caf::actor_system& system, std::shared_ptr<fake_keeper> shared,
+                                    const node_clock& clock) {
+  return system.spawn(fake_keeper_behavior, std::move(shared), clock);
+}
+
 local_node::local_node(std::unique_ptr<state_machine> core, const fleet_options& for_fleet) {
   auto& sys = system.system();
   const sender self{{"n1"}, {11}};
   const auto clock = system.clock();
-  keeper_actor = system.own(sys.spawn(fake_keeper_behavior, keeper, clock));
+  keeper_actor = system.own(spawn_fake_keeper(sys, keeper, clock));
   writer_actor = system.own(sys.spawn(fake_writer_behavior, disk));
   if (!core)
     core = std::make_unique<state_machine>();
-  machine_actor = system.own(
-      sys.spawn(state_machine_behavior, state_machine_deps{std::move(core), self.id, keeper_actor, writer_actor}));
+  machine_actor = system.own(sys.spawn(
+      state_machine_behavior, state_machine_deps{std::move(core), self.id, keeper_actor, writer_actor, present_file}));
   fleet = system.own(sys.spawn(fleet_behavior, fleet_deps{self, for_fleet, clock, machine_actor}));
   gateway_config config;
   config.self = self;
   config.boot_id = 77;
   gateway =
       system.own(sys.spawn(gateway_behavior, gateway_deps{config, clock, keeper_actor, machine_actor, fleet, intake}));
-  port = make_gateway_port(
-      {self.id, "127.0.0.1:1", "127.0.0.1:2", "state.db", clock, keeper_actor, machine_actor, intake});
+  port = make_gateway_port({self.id, "127.0.0.1:1", "127.0.0.1:2", [] { return std::string{"state.db"}; }, clock,
+                            keeper_actor, machine_actor, intake});
   caf::anon_send(machine_actor, state_machine_wiring{gateway, fleet});
   caf::anon_send(fleet, fleet_wiring{gateway});
   replication_wiring wiring;
@@ -184,7 +192,7 @@ void local_node::release() {
 }
 
 void local_node::answer_write() {
-  caf::anon_send(machine_actor, state_written{disk->writes.back().last_applied, disk->error});
+  caf::anon_send(machine_actor, state_written{disk->writes.back().last_applied, disk->error, disk->generation});
   run();
 }
 

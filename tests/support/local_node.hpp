@@ -27,6 +27,13 @@ struct fake_keeper {
   log_index released;
   int read_indexes = 0;
   std::vector<std::string> disk_errors;
+  int disk_recoveries = 0;
+  std::vector<own_digest> digests;
+  std::vector<state_checkpointed> checkpoints;
+  std::vector<state_file_moved> moves;
+  std::vector<std::string> damage;
+  std::vector<log_recovered> recoveries;
+  std::vector<log_written> log_writes;
 
   /// Commands in the log whose body is a T.
   template <class T>
@@ -45,7 +52,12 @@ struct fake_writer {
   bool hold = false;  ///< Answer nothing yet; `writes` shows what is wanted.
   std::string error;  ///< What every write fails with.
   std::vector<state_write> writes;
+  std::uint64_t generation = 0;  ///< Of the last one.
+  std::vector<swap_state> swaps;
 };
+
+replication_actor spawn_fake_keeper(caf::actor_system& system, std::shared_ptr<fake_keeper> shared,
+                                    const node_clock& clock);
 
 /// One node's gateway, state machine and fleet, with their real shells and without links, disk or Raft.
 struct local_node {
@@ -82,6 +94,7 @@ struct local_node {
   std::shared_ptr<fake_writer> disk = std::make_shared<fake_writer>();
   std::shared_ptr<gateway_intake> intake = std::make_shared<gateway_intake>();
   std::shared_ptr<gateway_port> port;
+  std::shared_ptr<present_state_file> present_file = std::make_shared<present_state_file>("state.db");
 
   replication_actor keeper_actor;
   state_writer_actor writer_actor;
