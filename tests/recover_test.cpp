@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "persistence/data_directory.hpp"
+#include "persistence/snapshot_file.hpp"
 #include "tests/support/fault_files.hpp"
 #include "tests/support/temporary_directory.hpp"
 
@@ -87,12 +88,17 @@ TEST_CASE("recover: after a failed sync raft.db is a new file with all that was 
     REQUIRE(is_failed_sync(failed->code));
     fault_files files{disk};
     CAPTURE(n);
+    // Stays with the old file, whatever becomes of its name.
+    auto old_file = snapshot_file::open("/raft.db", disk.vfs());
+    auto before = old_file->read(0, 1 << 20);
     {
       auto store = recover_raft(files, self, options_for(disk.vfs()), failed->code);
       check_contents(*store, *failed);
       auto next = store->last_index().value + 1;
       write(*store, next);
       failed->acknowledged = next;
+      store.reset();
+      CHECK(old_file->read(0, 1 << 20) == before);
       disk.crash();
     }
     CHECK(files.names().size() <= 2);
