@@ -41,7 +41,14 @@ class raft_store::implementation {
   std::vector<log_entry> read_entries(log_index from, log_index to, std::size_t max_bytes);
 
   log_index last_index() const { return last_index_; }
-  std::uint64_t size_bytes() { return db_.size_bytes(); }
+  // A disk that fails says so where something is lost by it.
+  std::uint64_t size_bytes() {
+    try {
+      size_ = db_.size_bytes();
+    } catch (const database_error&) {
+    }
+    return size_;
+  }
   log_index first_index() const { return node_.base.index + 1; }
 
   raft_contents contents;
@@ -83,6 +90,7 @@ class raft_store::implementation {
   log_index last_index_;
   std::vector<term_run> terms_;
   std::optional<database_error> failure_;
+  std::uint64_t size_ = 0;
 };
 
 // Anything beyond the tables' creation, so that a file of another node or program is left as it is.

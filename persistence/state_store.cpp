@@ -125,7 +125,14 @@ class state_store::implementation {
   bool checkpoint();
   const state_meta& meta() const { return row_.meta; }
   log_index checkpointed() const { return checkpointed_; }
-  std::uint64_t size_bytes() { return db_.size_bytes(); }
+  // A disk that fails says so where something is lost by it.
+  std::uint64_t size_bytes() {
+    try {
+      size_ = db_.size_bytes();
+    } catch (const database_error&) {
+    }
+    return size_;
+  }
   std::unique_ptr<state_copy::implementation> begin_copy(const std::string& path);
 
  private:
@@ -156,6 +163,7 @@ class state_store::implementation {
   state_copy::implementation* copy_ = nullptr;
   std::optional<statements> statements_;
   std::optional<database_error> failure_;
+  std::uint64_t size_ = 0;
 };
 
 void state_store::implementation::open(const node_id& node, incarnation_id incarnation) {
