@@ -46,8 +46,13 @@ struct failure {
 std::optional<failure> fail(fault_disk& disk, std::uint64_t n) {
   auto store = raft_store::open("/raft.db", self, options_for(disk.vfs()));
   write(*store, 1);
+  // Leaves free pages behind, so that a copy has its rows in other places: what is replayed into it wrongly shows.
+  store->write({.formation = std::string(40'000, 'f')});
+  for (std::uint64_t i = 2; i < 16; ++i)
+    write(*store, i);
+  store->write({.formation = ""});
   disk.fail_sync(n);
-  for (std::uint64_t i = 2; i < 30; ++i) {
+  for (std::uint64_t i = 16; i < 50; ++i) {
     try {
       write(*store, i);
     } catch (const database_error& error) {
