@@ -48,6 +48,8 @@ using peer_replication = caf::typed_actor<
     caf::reacts_to<cluster_query>,
     /// A gateway asks the leader to hand over.
     caf::reacts_to<transfer_leadership>,
+    /// A gateway asks the leader to add, promote or remove a node.
+    caf::reacts_to<change_membership>,
     /// The founding of a cluster (rule 12).
     caf::reacts_to<formation_status>, caf::reacts_to<formation_offer>, caf::reacts_to<formation_abandon>>;
 
@@ -61,7 +63,9 @@ using peer_gateway = caf::typed_actor<
     /// The members as the keeper asked sees them.
     caf::reacts_to<cluster_view>,
     /// Whether a transfer has begun.
-    caf::reacts_to<transfer_reply>>;
+    caf::reacts_to<transfer_reply>,
+    /// What became of a change of the membership.
+    caf::reacts_to<membership_reply>>;
 
 using peer_fleet = caf::typed_actor<
     /// A worker's heartbeat that another node took.

@@ -5,9 +5,13 @@
 namespace coordinator {
 namespace {
 
-bool lists(const genesis& founding, const sender& who) {
-  auto m = founding.founders.find(who.id);
+bool lists(const membership& members, const sender& who) {
+  auto m = members.find(who.id);
   return m && m->incarnation == who.incarnation;
+}
+
+bool lists(const genesis& founding, const sender& who) {
+  return lists(founding.founders, who);
 }
 
 }  // namespace
@@ -78,7 +82,8 @@ std::string formation::waiting_for() const {
   for (auto& [id, peer] : peers_)
     if (peer.said && !peer.said->founded.cluster_id.empty() && !lists(peer.said->founded, config_.self))
       return "node " + id.value + " belongs to cluster " + peer.said->founded.cluster_id +
-             ", whose founders do not include this node's disk: it may only join it as a learner";
+             ", which this node's disk is no member of: an operator lets it join by coordctl cluster add " +
+             config_.self.id.value;
   for (auto& configured : config_.peers) {
     auto name = configured.id ? configured.id->value + " at " + configured.http_address : configured.http_address;
     auto i = std::find_if(peers_.begin(), peers_.end(), [&](const auto& p) {
@@ -173,10 +178,11 @@ void formation::tell_all(formation_actions& actions) const {
 void formation::try_to_complete(formation_actions& actions) const {
   if (saving_)
     return;
-  // A founder that missed the end completes from a formed peer that lists its incarnation.
+  // A founder that missed the end completes from a formed peer that lists its incarnation, and so does a node that was
+  // added since: the first entry is the same on all.
   for (auto& [id, peer] : peers_)
     if (peer.said && !peer.said->founded.cluster_id.empty() &&
-        (lists(peer.said->founded, config_.self) ||
+        (lists(peer.said->founded, config_.self) || lists(peer.said->members, config_.self) ||
          (config_.defects.has(defect::ignore_incarnation) && peer.said->founded.founders.find(config_.self.id)))) {
       actions.found = peer.said->founded;
       return;

@@ -189,6 +189,7 @@ gateway_actor::behavior_type gateway_behavior(self_pointer self, gateway_deps de
         self->state.core->transferred(x, now(self));
         settle(self);
       },
+      [=](const membership_reply&) {},
       [=](peer_up& up) {
         self->state.peers[up.who.id] = {up.handles.replication, up.handles.fleet};
         self->state.core->peer_up(up.who.id);

@@ -30,7 +30,9 @@ void announce_messages(caf::actor_system_config& config) {
       .add_message_type<cluster_query>("cluster_query")
       .add_message_type<cluster_view>("cluster_view")
       .add_message_type<transfer_leadership>("transfer_leadership")
-      .add_message_type<transfer_reply>("transfer_reply");
+      .add_message_type<transfer_reply>("transfer_reply")
+      .add_message_type<change_membership>("change_membership")
+      .add_message_type<membership_reply>("membership_reply");
 }
 
 }  // namespace coordinator

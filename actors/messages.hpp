@@ -222,12 +222,13 @@ struct formation_status {
   genesis founded;               ///< Its cluster id is empty as long as this node is not formed.
   genesis proposal;              ///< The proposal that this node has saved; cluster id empty: none.
   std::string abandoned;         ///< The cluster id that it promised never to finish but from a formed peer.
+  membership members = {};       ///< Of a formed node: the present ones, for one that is to join as a learner.
 
   friend bool operator==(const formation_status&, const formation_status&) = default;
 
   template <class Inspector>
   friend typename Inspector::result_type inspect(Inspector& f, formation_status& x) {
-    return f(x.from, x.http_address, x.cluster_address, x.expects, x.founded, x.proposal, x.abandoned);
+    return f(x.from, x.http_address, x.cluster_address, x.expects, x.founded, x.proposal, x.abandoned, x.members);
   }
 };
 
@@ -423,6 +424,48 @@ struct transfer_reply {
   }
 };
 
+/// Asks the leader's keeper to change the membership by one node (§4.1 of the thesis).
+struct change_membership {
+  sender from;
+  std::uint64_t request = 0;
+  enum class change : std::uint8_t {
+    add,      ///< As a learner; the node must be linked with the leader. Under a new incarnation it takes the place of
+              ///< the member that lost its disk.
+    promote,  ///< The learner becomes a voter.
+    remove
+  } what = change::add;
+  node_id id;
+  bool force = false;  ///< Also where fewer voters than a quorum would be in contact afterwards.
+
+  template <class Inspector>
+  friend typename Inspector::result_type inspect(Inspector& f, change_membership& x) {
+    return f(x.from, x.request, x.what, x.id, x.force);
+  }
+};
+
+struct membership_reply {
+  sender from;
+  std::uint64_t request = 0;
+  enum class outcome : std::uint8_t {
+    committed,      ///< The change is in the log of a majority.
+    unchanged,      ///< It is like this already.
+    not_leader,     ///< Nothing was changed here; `leader` may help.
+    unknown,        ///< Leadership ended before the change was committed: it may be yet.
+    busy,           ///< Another change, or a transfer, is under way, or this leader has committed nothing yet.
+    unknown_node,   ///< No member, or no learner, of that name.
+    not_connected,  ///< The node to be added has not linked with the leader.
+    not_caught_up,  ///< The learner lacks too much of the log.
+    unsafe          ///< It would leave fewer voters in contact than a quorum.
+  } result = outcome::committed;
+  std::string detail;  ///< For people.
+  node_id leader;
+
+  template <class Inspector>
+  friend typename Inspector::result_type inspect(Inspector& f, membership_reply& x) {
+    return f(x.from, x.request, x.result, x.detail, x.leader);
+  }
+};
+
 // -- within a node ---------------------------------------------------------------
 
 enum class node_role : std::uint8_t { unformed, learner, follower, candidate, leader };
@@ -535,6 +578,7 @@ struct raft_status {
   membership members;
   std::int64_t leader_contact_ms = -1;  ///< Since the leader was last heard; 0 at the leader; negative: never.
   std::string waiting_for;              ///< Unformed: what is missing, in words.
+  bool removed = false;                 ///< It was taken out of the cluster, and takes part in nothing any more.
   bool writable = true;                 ///< False: the disk failed; the node neither campaigns nor leads.
   std::string disk_error;
   log_index snapshot_index;           ///< The log begins after it.

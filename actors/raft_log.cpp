@@ -107,6 +107,13 @@ log_base raft_log::base_at(log_index index) const {
   return base;
 }
 
+log_index raft_log::next_members_after(log_index index) const {
+  for (auto& entry : memberships_)
+    if (entry.index > index)
+      return entry.index;
+  return last_ + 1;
+}
+
 void raft_log::compact(log_index first) {
   if (first <= first_index())
     return;

@@ -48,6 +48,8 @@ class raft_log {
   log_index members_index() const { return memberships_.empty() ? base_.members_index : memberships_.back().index; }
   /// What a log would begin after that had lost all up to `index`, which is in this one or its base; without the time.
   log_base base_at(log_index index) const;
+  /// Where the next membership after `index` is; past the end of the log if there is none.
+  log_index next_members_after(log_index index) const;
 
   /// The entries below `first` are gone from raft.db. They were committed.
   void compact(log_index first);

@@ -51,6 +51,13 @@ replication::replication(replication_config config, raft_contents&& contents, lo
   // Entry 1 was agreed on by all founders before any of them wrote it.
   if (formed() && commit_index_ < log_index{1})
     commit_index_ = log_index{1};
+  for (auto index = log_.base().index; index <= log_.last_index();) {
+    // Memberships are few; the ones still in the log tell whether this node was a member.
+    auto m = log_.base_at(index).members.find(config_.self.id);
+    was_member_ = was_member_ || (m && m->incarnation == config_.self.incarnation);
+    index = log_.next_members_after(index);
+  }
+  follow_members();
   announced_ = role_message();
 }
 
@@ -418,6 +425,7 @@ void replication::finish(replication_actions& actions, instant now) {
     release_campaign(actions, now);
   flush_write(actions, now);
   advance_apply(actions);
+  follow_members();
   // A membership is effective as soon as it is appended, and no longer once it is cut off (rule 8).
   if (role_ == node_role::follower || role_ == node_role::learner)
     set_role(node_role::follower);
@@ -486,7 +494,7 @@ replication_actions replication::on_peer_up(const sender& who, instant now) {
   auto& peer = peers_[who.id];
   peer.up = true;
   peer.incarnation = who.incarnation;
-  if (role_ == node_role::leader && log_.members().find(who.id)) {
+  if (role_ == node_role::leader && (log_.members().find(who.id) || peer.departs_with > log_index{})) {
     rewind(peer);
     replicate(who.id, peer, actions, now);
   }
@@ -558,6 +566,7 @@ raft_status replication::status(instant now) const {
     status.leader_contact_ms = (now.steady - *last_heard_).count();
   status.writable = writable();
   status.disk_error = log_error_.empty() ? state_disk_error_ : log_error_;
+  status.removed = removed();
   status.snapshot_index = log_.base().index;
   status.state_error = state_error_;
   if (arriving_) {

@@ -30,6 +30,8 @@ struct replication_config {
   std::size_t snapshot_window = 1 << 20;     ///< Data of a snapshot under way to one peer.
   /// Entries below what is applied and checkpointed that are kept for followers that are a little behind.
   std::uint64_t log_retention_entries = 10'000;
+  /// A learner that keeps up becomes a voter by itself.
+  bool auto_promote = true;
   /// Why the state cannot be used although the log is well; empty: it can.
   std::string needs_state;
   /// Leaves, writes and all else that is numbered begins after this: a keeper that is built anew within its process
@@ -55,7 +57,8 @@ struct reply_address {
 struct outgoing {
   reply_address to;
   std::variant<append_entries, append_entries_reply, install_snapshot, install_snapshot_reply, state_digest,
-               request_vote_reply, beat_reply, proposal_rejected, read_index_reply, cluster_view, transfer_reply>
+               request_vote_reply, beat_reply, proposal_rejected, read_index_reply, cluster_view, transfer_reply,
+               membership_reply>
       what;
 };
 
@@ -129,6 +132,8 @@ class replication {
   replication_actions on_propose(propose, instant now);
   replication_actions on_read_index(const read_index&, instant now);
   replication_actions on_transfer_leadership(const transfer_leadership&, instant now);
+  /// Answered once the change is committed, or refused with nothing changed.
+  replication_actions on_change_membership(const change_membership&, instant now);
   cluster_view view(std::uint64_t request, instant now) const;
 
   // From election and heartbeat.
@@ -140,6 +145,8 @@ class replication {
 
   // From the links.
   replication_actions on_peer_up(const sender&, instant now);
+  /// Where that peer can be reached, as its link learnt: what a membership entry says of it. Before on_peer_up.
+  void on_introduced(const node_id&, const std::string& http_address, const std::string& cluster_address);
   replication_actions on_peer_down(const node_id&, instant now);
   void on_rtt(const node_id&, std::int64_t rtt_us);
 
@@ -191,6 +198,8 @@ class replication {
   log_index durable_index() const { return durable_index_; }
   bool writable() const { return log_error_.empty() && state_disk_error_.empty(); }
   /// Empty: the state can be used.
+  /// This node was a member, and a committed entry has taken it out.
+  bool removed() const { return removed_ && log_.members_index() <= commit_index_; }
   const std::string& state_error() const { return state_error_; }
   /// Highest index given to the state machine.
   log_index handed() const { return handed_; }
@@ -222,6 +231,10 @@ class replication {
     log_index load_from;                       ///< What that read begins with.
     std::int64_t rtt_us = -1;
     bool needs_state = false;  ///< It said so.
+    std::string http_address;  ///< As its link introduced it.
+    std::string cluster_address;
+    log_index departs_with;  ///< It is no member any more, and is still to learn so from this entry; 0: no.
+    milliseconds departs_by{0};
     struct transfer {
       std::uint64_t number = 0;  ///< Of the copy.
       bool asked = false;        ///< An empty piece has asked how much of it has come.
@@ -317,6 +330,16 @@ class replication {
   void compare_digests(log_index, replication_actions&);
   void ask_for_state(replication_actions&, instant now);
 
+  // replication_members.cpp
+  std::string refuse_change(const change_membership&, const membership& wanted, instant now) const;
+  bool change_is_possible(instant now) const;
+  void append_members(membership, replication_actions&, instant now);
+  void answer_change(membership_reply::outcome, const std::string& detail, replication_actions&);
+  void tend_members(replication_actions&, instant now);
+  void follow_members();
+  bool in_contact(const member&, instant now) const;
+  bool keeps_up(const member&, instant now) const;
+
   // replication_leader.cpp
   void become_leader(replication_actions&, instant now);
   void resign(replication_actions&);
@@ -408,6 +431,17 @@ class replication {
     bool told = false;
   };
   std::optional<transfer_state> transfer_;
+
+  // Changes of the membership.
+  struct pending_change {
+    node_id asker;
+    std::uint64_t request = 0;
+    log_index index;
+  };
+  std::optional<pending_change> change_;
+  log_index members_seen_;  // The membership that the next two know.
+  bool was_member_ = false;
+  bool removed_ = false;
 
   // Compaction, and states that are replaced.
   std::string state_file_;  // As raft.db names it.

@@ -184,6 +184,7 @@ formation_status own_status(self_pointer self) {
   status.http_address = state.http_address;
   status.cluster_address = state.cluster_address;
   status.founded = *state.founded;
+  status.members = state.core->log().members();
   return status;
 }
 
@@ -400,6 +401,7 @@ void on_peer_up(self_pointer self, peer_up& up) {
   auto& state = self->state;
   auto who = up.who;
   state.peers[who.id] = {who, up.cluster_id, up.handles};
+  state.core->on_introduced(who.id, up.http_address, up.cluster_address);
   if (state.founding) {
     state.founding->on_peer_up(who, up.configured_address);
     self->send(up.handles.replication, own_status(self));
@@ -452,6 +454,7 @@ replication_actor::behavior_type replication_behavior(self_pointer self, replica
         std::visit(deliver{self, answer.to}, answer.what);
       },
       [=](const transfer_leadership& ask) { run(self, self->state.core->on_transfer_leadership(ask, now(self))); },
+      [=](const change_membership& ask) { run(self, self->state.core->on_change_membership(ask, now(self))); },
       [=](const formation_status& status) { on_formation_status(self, status); },
       [=](const formation_offer& offer) {
         if (self->state.founding && self->state.lost_disk.empty())

@@ -33,6 +33,7 @@ void replication::become_leader(replication_actions& actions, instant now) {
     peer.load = 0;
     peer.needs_state = false;
     peer.snapshot.reset();
+    peer.departs_with = {};
   }
   // Entries of earlier terms commit only along with one of ours (Raft §5.4.2).
   append_own(entry_kind::noop, {}, now);
@@ -41,6 +42,7 @@ void replication::become_leader(replication_actions& actions, instant now) {
 }
 
 void replication::resign(replication_actions& actions) {
+  answer_change(membership_reply::outcome::unknown, "leadership ended before the change was committed", actions);
   fail_reads(actions);
   transfer_.reset();
   uncommitted_.clear();
@@ -106,6 +108,9 @@ void replication::replicate_all(replication_actions& actions, instant now) {
   for (auto& m : log_.members().members)
     if (auto i = peers_.find(m.id); m.id != config_.self.id && i != peers_.end())
       replicate(i->first, i->second, actions, now);
+  for (auto& [id, peer] : peers_)
+    if (peer.departs_with > log_index{})
+      replicate(id, peer, actions, now);
 }
 
 void replication::replicate(const node_id& id, progress& peer, replication_actions& actions, instant now) {
@@ -175,10 +180,12 @@ replication_actions replication::on_append_entries_reply(const append_entries_re
   replication_actions actions;
   auto m = log_.members().find(reply.from.id);
   auto i = peers_.find(reply.from.id);
-  if (role_ != node_role::leader || reply.answers_term != state_.current_term || !m || i == peers_.end())
+  bool departs = !m && i != peers_.end() && i->second.departs_with > log_index{};
+  if (role_ != node_role::leader || reply.answers_term != state_.current_term || i == peers_.end() || !(m || departs))
     return actions;
   // Another incarnation has lost its disk, and with it whatever it acknowledged (rule 11).
-  if (m->incarnation != reply.from.incarnation && !config_.defects.has(defect::ignore_incarnation))
+  auto incarnation = m ? m->incarnation : i->second.incarnation;
+  if (incarnation != reply.from.incarnation && !config_.defects.has(defect::ignore_incarnation))
     return actions;
   auto& peer = i->second;
   peer.last_contact = now.steady;
@@ -188,7 +195,7 @@ replication_actions replication::on_append_entries_reply(const append_entries_re
     COORDINATOR_INVARIANT(reply.match_index <= log_.last_index() || config_.defects.any());
     if (reply.match_index > peer.match_index) {
       peer.match_index = std::min(reply.match_index, log_.last_index());
-      if (m->voter)
+      if (m && m->voter)
         quorum_progress_ = now.steady;
       committed = advance_commit(actions, now);
     }
@@ -254,6 +261,8 @@ bool replication::advance_commit(replication_actions& actions, instant now) {
     ready_ = true;
     serve_reads(actions, now);
   }
+  if (change_ && change_->index <= commit_index_)
+    answer_change(membership_reply::outcome::committed, {}, actions);
   return true;
 }
 
@@ -354,6 +363,11 @@ replication_actions replication::on_tick(instant now) {
   }
   if (transfer_ && now.steady >= transfer_->deadline)
     transfer_.reset();
+  tend_members(actions, now);
+  if (role_ != node_role::leader) {
+    finish(actions, now);
+    return actions;
+  }
   for (auto& [id, peer] : peers_) {
     if (!peer.up || peer.flights.empty() || now.steady - peer.last_sent < config_.election_timeout_max)
       continue;

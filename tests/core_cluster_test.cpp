@@ -9,8 +9,8 @@ using namespace coordinator;
 
 namespace {
 
-std::string run_seed(std::uint64_t seed, defect_set defects = {}) {
-  core_cluster cluster{{seed, seed % 4 == 3 ? 5u : 3u, defects}};
+std::string run_seed(std::uint64_t seed, defect_set defects = {}, std::size_t joiners = 0) {
+  core_cluster cluster{{seed, seed % 4 == 3 ? 5u : 3u, joiners, defects}};
   cluster.run(milliseconds{4000});
   if (cluster.violation().empty())
     cluster.settle();
@@ -18,11 +18,11 @@ std::string run_seed(std::uint64_t seed, defect_set defects = {}) {
 }
 
 /// The first violation that a rule taken out leads to, within some seeds.
-std::string run_without(defect rule) {
+std::string run_without(defect rule, std::size_t joiners = 0) {
   defect_set defects;
   defects.add(rule);
   for (std::uint64_t seed = 0; seed < 200; ++seed)
-    if (auto violation = run_seed(seed, defects); !violation.empty())
+    if (auto violation = run_seed(seed, defects, joiners); !violation.empty())
       return violation;
   return {};
 }
@@ -37,7 +37,7 @@ TEST_CASE(
 }
 
 TEST_CASE("cluster of cores: clients are served between the faults") {
-  core_cluster cluster{{1, 3, {}}};
+  core_cluster cluster{{1, 3, 0, {}}};
   cluster.run(milliseconds{5000});
   CHECK_EQ(cluster.violation(), "");
   CHECK_GT(cluster.committed_entries(), 100);
@@ -45,7 +45,7 @@ TEST_CASE("cluster of cores: clients are served between the faults") {
 }
 
 TEST_CASE("cluster of cores: a node alone needs nobody") {
-  core_cluster cluster{{2, 1, {}}};
+  core_cluster cluster{{2, 1, 0, {}}};
   cluster.run(milliseconds{5000});
   cluster.settle();
   CHECK_EQ(cluster.violation(), "");
@@ -55,7 +55,7 @@ TEST_CASE("cluster of cores: a node alone needs nobody") {
 TEST_CASE("cluster of cores: when the leader dies another serves soon, in virtual time") {
   std::vector<milliseconds> times;
   for (std::uint64_t seed = 0; seed < 60; ++seed) {
-    core_cluster cluster{{seed, 3, {}}};
+    core_cluster cluster{{seed, 3, 0, {}}};
     times.push_back(cluster.fail_over(milliseconds{1'500 + 13 * seed}));
     CHECK_EQ(cluster.violation(), "");
     CHECK_EQ(cluster.terms_led(), 2);
@@ -77,7 +77,7 @@ TEST_CASE("cluster of cores: faults find each rule that guards the disk when it 
 TEST_CASE("cluster of cores: logs are compacted and states replaced along the way (Raft §7)") {
   std::size_t installed = 0, compacted = 0;
   for (std::uint64_t seed = 0; seed < 40; ++seed) {
-    core_cluster cluster{{seed, 3, {}}};
+    core_cluster cluster{{seed, 3, 0, {}}};
     cluster.run(milliseconds{6000});
     CHECK_EQ(cluster.violation(), "");
     installed += cluster.installed();
@@ -92,4 +92,21 @@ TEST_CASE("cluster of cores: faults find each rule of compaction and snapshots w
     CAPTURE(static_cast<int>(rule));
     CHECK_NE(run_without(rule), "");
   }
+}
+
+TEST_CASE("cluster of cores: members come and go under faults, one at a time (thesis §4.1)") {
+  std::size_t changes = 0;
+  for (std::uint64_t seed = 0; seed < 100; ++seed) {
+    core_cluster cluster{{seed, 3, 2, {}}};
+    cluster.run(milliseconds{4000});
+    if (cluster.violation().empty())
+      cluster.settle();
+    CHECK_EQ(cluster.violation(), "");
+    changes += cluster.membership_changes();
+  }
+  CHECK_GT(changes, 30);
+}
+
+TEST_CASE("cluster of cores: faults find a leader that counts itself though it is no voter") {
+  CHECK_NE(run_without(defect::count_self_without_vote, 2), "");
 }

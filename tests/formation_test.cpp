@@ -339,7 +339,7 @@ TEST_CASE("formation: a node whose disk is another one than the cluster's founde
   nodes.start('b');
   nodes.rounds();
   CHECK_FALSE(nodes.founded('b'));
-  CHECK_NE(nodes.waiting_for('b').find("join it as a learner"), std::string::npos);
+  CHECK_NE(nodes.waiting_for('b').find("coordctl cluster add b"), std::string::npos);
 }
 
 TEST_CASE("formation: nor do wiped nodes found a second cluster beside one that is left of the first") {

@@ -19,9 +19,12 @@ node_id name(std::size_t i) {
 }  // namespace
 
 core_cluster::core_cluster(core_cluster_options options)
-    : options_(options), random_(options.seed), nodes_(options.nodes), fault_percent_(options.seed % 3 == 0 ? 20 : 4) {
+    : options_(options),
+      random_(options.seed),
+      nodes_(options.nodes + options.joiners),
+      fault_percent_(options.seed % 3 == 0 ? 20 : 4) {
   genesis founding{"0123456789abcdef0123456789abcdef", {}, 1'700'000'000'000};
-  for (std::size_t i = 0; i < nodes_.size(); ++i)
+  for (std::size_t i = 0; i < options_.nodes; ++i)
     founding.founders.members.push_back({name(i), incarnation_id{i + 1}, "h", "c", true});
   log_entry first{log_index{1}, term_number{1}, entry_kind::genesis, founding.time_ms, to_bytes(founding)};
   written_[{first.index, first.term}] = {first, {}};
@@ -152,10 +155,12 @@ void core_cluster::settle() {
     violate("a read was not answered though nothing is in the way");
   auto last = leader->keeper->log().last_index();
   for (auto& n : nodes_)
-    if (violation_.empty() && (n.files.spoilt || !n.keeper->state_error().empty()))
+    // Of two that differ nobody can tell which one is right.
+    if (violation_.empty() && is_member(n) && leader->keeper->log().members().voter_count() > 2 &&
+        (n.files.spoilt || !n.keeper->state_error().empty()))
       violate(n.who.id.value + " still has a spoilt state though nothing is in the way");
   for (auto& n : nodes_)
-    if (violation_.empty() && n.applied != last)
+    if (violation_.empty() && is_member(n) && n.applied != last)
       violate(n.who.id.value + " has applied " + std::to_string(n.applied.value) + " of " + std::to_string(last.value) +
               " entries though nothing is in the way");
 }
@@ -227,7 +232,7 @@ void core_cluster::start(std::size_t i) {
     if (contents.terms.empty() || contents.terms.back().term != entry.term)
       contents.terms.push_back({entry.index, entry.term});
     contents.last_time_ms = entry.time_ms;
-    if (entry.kind == entry_kind::genesis)
+    if (entry.kind == entry_kind::genesis || entry.kind == entry_kind::membership)
       contents.memberships.push_back(entry);
   }
   if (!n.files.log.empty())
@@ -306,6 +311,7 @@ void core_cluster::tell_link(std::size_t i, std::size_t j, bool up) {
     auto& n = nodes_[i];
     auto who = nodes_[j].who;
     if (up) {
+      n.keeper->on_introduced(who.id, "h", "c");
       perform(i, n.keeper->on_peer_up(who, clock(n)));
       post(i, to_election, [this, i, who] { perform(i, nodes_[i].campaigns->on_peer_up(who.id)); });
       post(i, to_heartbeat,
@@ -358,6 +364,10 @@ void core_cluster::deliver(std::size_t i, peer_message message) {
     perform(i, keeper.on_propose(*m, now));
   else if (auto* m = std::get_if<read_index>(&message))
     perform(i, keeper.on_read_index(*m, now));
+  else if (auto* m = std::get_if<change_membership>(&message))
+    perform(i, keeper.on_change_membership(*m, now));
+  else if (auto* m = std::get_if<membership_reply>(&message))
+    changed_ += m->result == membership_reply::outcome::committed ? 1 : 0;
   else if (auto* m = std::get_if<transfer_leadership>(&message))
     perform(i, keeper.on_transfer_leadership(*m, now));
   else if (auto* m = std::get_if<request_vote>(&message))
@@ -542,10 +552,16 @@ void core_cluster::save(node& n, const raft_write& write) {
     auto to = std::min(*write.compact_to, files.base.index + 1 + draw(30));
     if (to > files.last())
       return violate(n.who.id.value + " compacts more than its log");
+    for (auto at = files.base.index + 1; at <= to; ++at) {
+      auto& entry = files.log[at - files.base.index - 1];
+      if (entry.kind == entry_kind::genesis)
+        files.base.members = files.founded->founders;
+      else if (entry.kind != entry_kind::membership || !from_bytes(entry.payload, files.base.members))
+        continue;
+      files.base.members_index = at;
+    }
     files.base.term = files.log[to - files.base.index - 1].term;
     files.base.time_ms = files.log[to - files.base.index - 1].time_ms;
-    files.base.members = nodes_.front().files.founded->founders;
-    files.base.members_index = log_index{1};
     drop(to);
     files.base.index = to;
   }
@@ -672,10 +688,32 @@ void core_cluster::one_request() {
   }
 }
 
+/// As a node that leads now sees it.
+bool core_cluster::is_member(const node& n) const {
+  auto leader = std::find_if(nodes_.begin(), nodes_.end(),
+                             [](auto& one) { return one.running && one.keeper->role() == node_role::leader; });
+  return leader != nodes_.end() && leader->keeper->log().members().find(n.who.id);
+}
+
+void core_cluster::change_members() {
+  auto& asker = nodes_[draw(nodes_.size())];
+  auto who = nodes_[draw(nodes_.size())].who.id;
+  if (!asker.running || asker.keeper->leader().empty())
+    return;
+  using change = change_membership::change;
+  auto what = chance(50) ? change::add : chance(70) ? change::remove : change::promote;
+  send(static_cast<std::size_t>(&asker - nodes_.data()), asker.keeper->leader(),
+       change_membership{asker.who, 1, what, who, chance(20)});
+}
+
 void core_cluster::one_fault() {
   auto i = draw(nodes_.size());
   auto j = draw(nodes_.size());
   auto& n = nodes_[i];
+  if (options_.joiners > 0 && chance(25)) {
+    change_members();
+    return;
+  }
   switch (draw(14)) {
     case 0:
     case 1:

@@ -19,6 +19,7 @@ namespace coordinator {
 struct core_cluster_options {
   std::uint64_t seed = 0;
   std::size_t nodes = 3;
+  std::size_t joiners = 0;  ///< Further nodes that are no members at first; the membership changes then.
   defect_set defects = {};
 };
 
@@ -44,13 +45,14 @@ class core_cluster {
   std::size_t reads_answered() const { return reads_answered_; }
   std::size_t installed() const { return installed_; }
   std::size_t compacted() const { return compacted_; }
+  std::size_t membership_changes() const { return changed_; }
 
  private:
   using microseconds = std::chrono::microseconds;
-  using peer_message =
-      std::variant<append_entries, append_entries_reply, install_snapshot, install_snapshot_reply, state_digest,
-                   request_vote, request_vote_reply, beat, beat_reply, timeout_now, propose, proposal_rejected,
-                   read_index, read_index_reply, transfer_leadership, transfer_reply, cluster_view>;
+  using peer_message = std::variant<append_entries, append_entries_reply, install_snapshot, install_snapshot_reply,
+                                    state_digest, request_vote, request_vote_reply, beat, beat_reply, timeout_now,
+                                    propose, proposal_rejected, read_index, read_index_reply, transfer_leadership,
+                                    transfer_reply, cluster_view, change_membership, membership_reply>;
   enum channel {
     to_election,
     election_to_keeper,
@@ -159,6 +161,8 @@ class core_cluster {
   void read_copy(std::size_t i, const copy_request&);
   void store(std::size_t i, incoming_piece);
   void spoil(std::size_t i);
+  void change_members();
+  bool is_member(const node&) const;
   void one_fault();
   void one_request();
 
@@ -202,6 +206,7 @@ class core_cluster {
   std::size_t reads_answered_ = 0;
   std::uint64_t last_file_ = 0;
   std::size_t installed_ = 0;
+  std::size_t changed_ = 0;
   std::size_t compacted_ = 0;
 };
 

@@ -59,11 +59,13 @@ void core_cluster::check_commit(node& n) {
     }
     if (n.keeper->role() != node_role::leader)
       return violate(n.who.id.value + " takes " + number(index) + " for committed before any leader did");
+    // The voters are those of the membership that the leader counts by.
+    auto& members = n.keeper->log().members();
     std::size_t disks = 0;
     for (auto& other : nodes_)
-      if (other.files.has(index, term))
+      if (members.is_voter(other.who.id) && other.files.has(index, term))
         ++disks;
-    if (disks < nodes_.size() / 2 + 1)
+    if (disks < members.quorum())
       return violate(n.who.id.value + " commits " + number(index) + ", which is on " + std::to_string(disks) +
                      " disks");
     committed_.push_back(term);

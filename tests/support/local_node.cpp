@@ -61,6 +61,7 @@ replication_actor::behavior_type fake_keeper_behavior(keeper_pointer self, std::
         self->send(self->state.wiring->gateway, std::move(view));
       },
       [](const transfer_leadership&) {},
+      [](const change_membership&) {},
       [](const install_snapshot&) {},
       [](const install_snapshot_reply&) {},
       [](const state_digest&) {},
