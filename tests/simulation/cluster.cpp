@@ -296,8 +296,13 @@ void cluster::check_leadership(unsigned number) {
   bool all_write = true;
   for (auto& other : nodes_)
     all_write = all_write && (other.writing.empty() || now - other.writing.begin()->second < microseconds{400'000});
+  if (!all_write)
+    could_not_write_ = now;
   auto hung = !n.writing.empty() && now - n.writing.begin()->second > steady;
-  if (n.led && !leads && reached >= quorum() && all_write)
+  // Nor at once when it can again: a node that had voted for itself before its disk hung says so only then, and its
+  // later term ends the leadership.
+  auto all_have_written = all_write && now - could_not_write_ > steady;
+  if (n.led && !leads && reached >= quorum() && all_have_written)
     watch_.violate("a leader that reaches a majority stays", n.id.value + " is deposed");
   if (n.led && leads && heard < quorum())
     watch_.violate("a leader that hears no majority steps down", n.id.value + " still leads");

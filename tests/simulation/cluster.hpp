@@ -180,6 +180,7 @@ class cluster {
   std::vector<link> links_;
   caf::strong_actor_ptr deaf_;
   unsigned drift_permille_ = 0;
+  microseconds could_not_write_{-60'000'000};  // When a disk was last seen to hang, where leaders are held to it.
   log_index applied_;
   std::uint64_t delivered_ = 0;
   std::uint64_t lost_ = 0;
