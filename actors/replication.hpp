@@ -451,7 +451,7 @@ class replication {
   };
   std::optional<moving_file> moving_;
   log_index checkpointed_;  // What the state's file holds at least, whatever happens.
-  milliseconds checkpoint_asked_{0};
+  std::optional<milliseconds> checkpoint_asked_;
   std::optional<state_copy> copy_;
   milliseconds copy_not_before_{0};
   std::uint64_t last_copy_ = 0;

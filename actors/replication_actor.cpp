@@ -113,8 +113,13 @@ void install(self_pointer self, const installation& what) {
 void run_state(self_pointer self, replication_actions& actions) {
   auto& state = self->state;
   auto& wiring = *state.wiring;
-  if (actions.checkpoint)
-    self->send(wiring.state_writer, checkpoint_state{});
+  if (actions.checkpoint) {
+    // What is still in memory is written first: the log is to lose as much as it can.
+    auto writer = wiring.state_writer;
+    self->send(wiring.state_machine, flush_state{[writer](log_index, term_number, const std::string&) {
+                 caf::anon_send(writer, checkpoint_state{});
+               }});
+  }
   if (actions.noted_file)
     self->send(wiring.state_writer, state_file_noted{*actions.noted_file});
   if (actions.copy) {

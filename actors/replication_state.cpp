@@ -28,6 +28,7 @@ replication_actions replication::on_checkpointed(const std::string& file, log_in
   // A file that raft.db does not name yet may be gone after a crash.
   if (file == state_file_ && state_usable())
     checkpointed_ = std::max(checkpointed_, index);
+  checkpoint_asked_.reset();
   finish(actions, now);
   return actions;
 }
@@ -242,7 +243,8 @@ void replication::tend_snapshots(replication_actions& actions, instant now) {
     drop_copy(actions);
   bool grown = handed_.value > checkpointed_.value + config_.log_retention_entries / checkpoint_part &&
                log_.last_index() - log_.base().index > config_.log_retention_entries;
-  if (grown && state_usable() && writable() && now.steady - checkpoint_asked_ >= config_.election_timeout_max) {
+  bool waits = checkpoint_asked_ && now.steady - *checkpoint_asked_ < patience();
+  if (grown && state_usable() && writable() && !waits) {
     checkpoint_asked_ = now.steady;
     actions.checkpoint = true;
   }
