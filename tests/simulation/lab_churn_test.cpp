@@ -47,7 +47,7 @@ void churn(bool unreliable, std::uint64_t seed) {
       x.restart(i);
     x.connect(i);
   }
-  auto last = x.agree(5);
+  x.agree(5);
   x.pass(milliseconds{4000});
   unsigned applied = 0;
   for (auto& each : asked) {
@@ -57,7 +57,6 @@ void churn(bool unreliable, std::uint64_t seed) {
     CHECK(x.applied_by(*each) == 5);
   }
   CHECK(applied > 50);
-  CHECK(last.value > applied);
   CHECK(x.until(milliseconds{1000}, [&] { return x.all_equal(); }));
 }
 
