@@ -58,6 +58,7 @@ struct gateway_port_deps {
   replication_actor keeper;
   state_machine_actor machine;
   std::shared_ptr<gateway_intake> intake;
+  state_writer_actor state_writer = {};
 };
 
 /// The port of one node. It may outlive the actors: then every call is answered at once.

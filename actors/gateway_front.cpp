@@ -104,6 +104,12 @@ class actor_gateway_port final : public gateway_port {
                                                                        std::string{shutting_down})});
   }
 
+  void copy_state(completion<state_copied> done) override {
+    state_copied none;
+    none.error = shutting_down;
+    caf::anon_send(deps_.state_writer, coordinator::copy_state{at_any_rate(std::move(done), std::move(none))});
+  }
+
   leadership current_leadership() const override { return deps_.intake->known().leadership; }
 
  private:

@@ -129,6 +129,10 @@ class gateway_port {
   };
   virtual void flush_state(completion<state_file> done) = 0;
 
+  /// Makes a consistent copy of the state in a new file of the data directory, while writes go on. However long it
+  /// takes, `done` is called; the file is then the caller's to remove.
+  virtual void copy_state(completion<state_copied> done) = 0;
+
   /// The leader and term last heard of, for the headers of every answer; no message is sent.
   struct leadership {
     node_id node;

@@ -1,5 +1,6 @@
 #include "http/api.hpp"
 
+#include "http/snapshot_shelf.hpp"
 #include "http/wait.hpp"
 
 namespace coordinator {
@@ -12,7 +13,14 @@ constexpr std::size_t small_body = 1 << 20;
 }  // namespace
 
 api::api(gateway_port& port, api_options options) : port_(port), options_(std::move(options)) {
+  snapshot_shelf::settings shelf;
+  shelf.directory = options_.data_dir;
+  shelf_ = std::make_shared<snapshot_shelf>(std::move(shelf));
   add_routes();
+}
+
+void api::close() {
+  shelf_->close();
 }
 
 void api::add(const char* method, const char* path, handler h, std::size_t body_limit) {
@@ -41,6 +49,9 @@ void api::add_routes() {
   add("POST", "/api/raft/sync_state", &api::post_sync_state);
   add("GET", "/api/raft/log", &api::get_log);
   add("GET", "/api/state", &api::get_state);
+  add("POST", "/api/snapshots", &api::post_snapshot, small_body);
+  add("GET", "/api/snapshots/{snapshot_id}", &api::get_snapshot_piece);
+  add("DELETE", "/api/snapshots/{snapshot_id}", &api::delete_snapshot, small_body);
   add("POST", "/api/workers/register", &api::post_register, small_body);
   add("POST", "/api/workers/status", &api::post_worker_status, small_body);
   add("GET", "/api/workers", &api::get_workers);
@@ -108,8 +119,8 @@ http_response api::read(const routed_request& r, query what, const std::string& 
   return response;
 }
 
-std::optional<node_view> api::view() const {
-  return wait_for<node_view>([&](auto done) { port_.view(std::move(done)); }, std::chrono::seconds{5});
+std::optional<node_view> api::view(std::chrono::milliseconds patience) const {
+  return wait_for<node_view>([&](auto done) { port_.view(std::move(done)); }, patience);
 }
 
 std::optional<problem> api::refuse_stranger(const routed_request& r) const {

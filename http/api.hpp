@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -13,6 +14,8 @@
 
 namespace coordinator {
 
+class snapshot_shelf;
+
 /// The port ends every request by its time-out; this much later its answer must have been lost.
 constexpr std::chrono::milliseconds reply_margin{2'000};
 
@@ -23,7 +26,7 @@ struct api_options {
   std::chrono::milliseconds lease{15'000};
   /// How often workers are asked to send their status.
   std::chrono::milliseconds worker_heartbeat{5'000};
-  /// For the free space that /api/health reports; empty: it is left out.
+  /// For the free space that /api/health reports, and where the node makes its snapshots; empty: none of both.
   std::string data_dir;
 };
 
@@ -33,6 +36,9 @@ class api : public request_handler {
  public:
   /// `port` must outlive this.
   api(gateway_port& port, api_options options);
+
+  /// Removes what was kept for clients. Once the server has been stopped.
+  void close();
 
   std::size_t body_limit(const http_request& head) const override;
   http_response answer(http_request& request) override;
@@ -56,7 +62,8 @@ class api : public request_handler {
   /// Reads as the request asks; `render` turns the answer of the right type into a response.
   http_response read(const routed_request& r, query what, const std::string& thing,
                      const std::function<http_response(query_result&)>& render);
-  std::optional<node_view> view() const;
+  /// Nothing if the node gave no answer for so long.
+  std::optional<node_view> view(std::chrono::milliseconds patience = std::chrono::seconds{5}) const;
   std::optional<problem> refuse_stranger(const routed_request& r) const;
   /// Whether this node's log has an entry of that term at that index.
   bool same_history(log_index, term_number);
@@ -82,6 +89,11 @@ class api : public request_handler {
   http_response post_sync_state(const routed_request&);
   http_response get_log(const routed_request&);
   http_response get_state(const routed_request&);
+  // routes_snapshots.cpp
+  std::optional<problem> settle_state(const routed_request& r, std::optional<problem> failure);
+  http_response post_snapshot(const routed_request&);
+  http_response get_snapshot_piece(const routed_request&);
+  http_response delete_snapshot(const routed_request&);
   // routes_workers.cpp
   http_response post_register(const routed_request&);
   http_response post_worker_status(const routed_request&);
@@ -105,6 +117,8 @@ class api : public request_handler {
 
   gateway_port& port_;
   const api_options options_;
+  /// Shared with copies that are still being made.
+  std::shared_ptr<snapshot_shelf> shelf_;
   router router_;
 };
 

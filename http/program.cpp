@@ -125,6 +125,8 @@ class program::parts {
     // find a closed port, which sends them to another node at once. Then the node hands leadership over.
     if (front_)
       front_->stop(grace);
+    if (api_)
+      api_->close();
     node_->stop();
   }
 

@@ -153,7 +153,7 @@ json render_status(const node_view& node) {
   out["last_applied"] = node.last_applied.value;
   out["last_log_index"] = raft.last_log_index.value;
   out["first_log_index"] = raft.first_log_index.value;
-  out["snapshot_index"] = raft.first_log_index.value > 0 ? raft.first_log_index.value - 1 : 0;
+  out["snapshot_index"] = raft.snapshot_index.value;
   out["uptime_ms"] = node.uptime_ms;
   out["version"] = COORDINATOR_VERSION;
   out["cluster_id"] = text_or_null(raft.cluster_id);
@@ -169,7 +169,13 @@ json render_status(const node_view& node) {
     out["disk_error"] = raft.disk_error;
   if (!raft.state_error.empty())
     out["state_error"] = raft.state_error;
+  add_incoming_snapshot(out, raft);
   return out;
+}
+
+void add_incoming_snapshot(json& to, const raft_status& raft) {
+  if (raft.snapshot_size > 0)
+    to["snapshot_incoming"] = {{"received_bytes", raft.snapshot_offset}, {"size", raft.snapshot_size}};
 }
 
 void add_bytes(json& to, const std::string& name, const std::string& value) {

@@ -16,6 +16,8 @@ nlohmann::ordered_json render(const task_view& task, bool whole = true);
 nlohmann::ordered_json render(const worker_view& worker);
 nlohmann::ordered_json render(const cluster_view& cluster);
 nlohmann::ordered_json render_status(const node_view& node);
+/// Adds `snapshot_incoming` while a state comes in from the leader.
+void add_incoming_snapshot(nlohmann::ordered_json& to, const raft_status& raft);
 /// A claimed task, with what the worker needs to hold it.
 nlohmann::ordered_json render(const assignment& given, std::int64_t lease_ms);
 /// An entry of a list of keys: without its value, which may be any bytes.

@@ -44,6 +44,27 @@ bool hears_leader(const raft_status& raft) {
   return !raft.leader.empty() && raft.leader_contact_ms >= 0 && raft.leader_contact_ms <= longest_silence_ms;
 }
 
+/// A probe does not wait: an actor that works answers in microseconds, and one that has not for this long hangs.
+constexpr std::chrono::milliseconds probe_patience{1'000};
+
+/// How far applying may be behind what this node knows to be committed, in entries, before reads here would wait long.
+constexpr std::uint64_t longest_lag = 10'000;
+
+std::uint64_t apply_lag(const node_view& node) {
+  return node.raft.commit_index > node.last_applied ? node.raft.commit_index - node.last_applied : 0;
+}
+
+/// Why a node that hears its leader has still to catch up with it; empty if it has not.
+std::string why_behind(const node_view& node) {
+  auto& raft = node.raft;
+  if (raft.snapshot_size > 0)
+    return "receives the state of the leader, " + std::to_string(raft.snapshot_offset) + " of " +
+           std::to_string(raft.snapshot_size) + " bytes";
+  if (auto lag = apply_lag(node); lag > longest_lag)
+    return std::to_string(lag) + " committed entries are still to be applied";
+  return {};
+}
+
 std::vector<check> live_checks(const std::optional<node_view>& node) {
   return {{"actors", node.has_value(), "the node did not answer"}};
 }
@@ -57,16 +78,25 @@ std::vector<check> ready_checks(const std::optional<node_view>& node) {
   checks.push_back({"formed", formed, raft.waiting_for.empty() ? "no cluster yet" : raft.waiting_for});
   checks.push_back({"disk", raft.writable, raft.disk_error});
   checks.push_back({"state", raft.state_error.empty(), raft.state_error});
-  checks.push_back({"leader", hears_leader(raft), "no leader is heard"});
+  auto silent = raft.leader.empty() ? std::string{"no leader is known"}
+                                    : "leader " + raft.leader.value + " has not been heard for " +
+                                          std::to_string(std::max<std::int64_t>(raft.leader_contact_ms, 0)) + " ms";
+  checks.push_back({"leader", hears_leader(raft), std::move(silent)});
+  auto behind = why_behind(*node);
+  checks.push_back({"caught_up", behind.empty(), behind});
   return checks;
 }
 
 json db_health(const node_view& node) {
   json out;
-  out["healthy"] = node.raft.writable;
+  out["healthy"] = node.raft.writable && node.raft.state_error.empty();
   out["last_applied"] = node.last_applied.value;
+  out["verifying"] = node.verifying;
   if (!node.raft.writable)
     out["error"] = node.raft.disk_error;
+  if (!node.raft.state_error.empty())
+    out["state_error"] = node.raft.state_error;
+  add_incoming_snapshot(out, node.raft);
   return out;
 }
 
@@ -77,7 +107,10 @@ json log_health(const node_view& node) {
   out["first_log_index"] = raft.first_log_index.value;
   out["last_log_index"] = raft.last_log_index.value;
   out["commit_index"] = raft.commit_index.value;
-  out["apply_lag"] = raft.commit_index > node.last_applied ? raft.commit_index - node.last_applied : 0;
+  out["snapshot_index"] = raft.snapshot_index.value;
+  out["apply_lag"] = apply_lag(node);
+  if (!raft.writable)
+    out["error"] = raft.disk_error;
   return out;
 }
 
@@ -121,17 +154,25 @@ json operations_health(const node_view& node) {
   out["leader_contact_ms"] = node.raft.leader_contact_ms >= 0 ? json(node.raft.leader_contact_ms) : json{};
   out["maintenance"] = node.maintenance;
   out["storage_full"] = node.storage_full;
+  out["verifying"] = node.verifying;
+  if (!node.raft.waiting_for.empty())
+    out["waiting_for"] = node.raft.waiting_for;
+  if (!node.raft.writable)
+    out["disk_error"] = node.raft.disk_error;
+  if (!node.raft.state_error.empty())
+    out["state_error"] = node.raft.state_error;
+  add_incoming_snapshot(out, node.raft);
   return out;
 }
 
 }  // namespace
 
 http_response api::get_livez(const routed_request& r) {
-  return report(r, live_checks(view()));
+  return report(r, live_checks(view(probe_patience)));
 }
 
 http_response api::get_readyz(const routed_request& r) {
-  return report(r, ready_checks(view()));
+  return report(r, ready_checks(view(probe_patience)));
 }
 
 http_response api::get_health(const routed_request&) {

@@ -155,7 +155,7 @@ task_spec read_task(json task, const std::string& at, std::optional<problem>& fa
   if (reader.failed())
     return spec;
   if (spec.task_id.empty()) {
-    spec.task_id = random_id();
+    spec.task_id = make_task_id();
     task["task_id"] = spec.task_id;
   }
   spec.spec_json = to_text(task);
@@ -183,7 +183,7 @@ std::variant<submission, problem> read_submission(const json& body) {
   return out;
 }
 
-std::string random_id() {
+std::string make_task_id() {
   // One generator a thread, from the system's entropy: a lock or a device read for each task would be felt.
   thread_local std::mt19937_64 engine = [] {
     std::random_device device;

@@ -28,7 +28,7 @@ capability_map read_capabilities(object_reader& reader, std::string_view name);
 nlohmann::json to_json(const capability_map& capabilities);
 
 /// 32 hexadecimal digits that nobody has drawn before.
-std::string random_id();
+std::string make_task_id();
 
 /// Ids that a route's fixed part hides: GET /api/tasks/claim is no task.
 bool is_reserved_task_id(std::string_view id);

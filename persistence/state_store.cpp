@@ -276,6 +276,8 @@ void state_store::implementation::adopt(const node_id& node, incarnation_id inca
     transaction_statements transactions{db_};
     transaction t{transactions};
     insert_meta(db_, row_);
+    // Of a back-up; what lives on from here is no longer a copy of that moment.
+    db_.execute("DROP TABLE IF EXISTS origin");
     t.commit();
   }
   if (!db_.checkpoint())

@@ -141,6 +141,21 @@ TEST_CASE("client: a node that said Retry-After is not asked again before") {
   CHECK(node.requests("PUT", "/api/kv/k").size() == 1);
 }
 
+TEST_CASE("client: one that is not to retry gives the first answer, or none") {
+  fake_coordinator node;
+  node.set_hook([](const httplib::Request&, httplib::Response& response) { return busy(response, "0"); });
+  mute_port closed{false};
+  auto once_for = [](const endpoint& where) {
+    auto options = patient_for(milliseconds{10'000});
+    options.retry = false;
+    client one{{where, where}, options};
+    return one.send(put("k", "v"));
+  };
+  CHECK(once_for(at(node)).status == 503);
+  CHECK(node.requests("PUT", "/api/kv/k").size() == 1);
+  CHECK_FALSE(once_for(closed.where()).answered());
+}
+
 TEST_CASE("client: after Retry-After it does ask again") {
   fake_coordinator node;
   std::atomic<int> tries{0};

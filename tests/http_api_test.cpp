@@ -558,6 +558,53 @@ TEST_CASE("api: health is what the node says") {
   CHECK(body(f.ask("GET", "/api/health/db"))["error"] == "no space");
 }
 
+TEST_CASE(
+    "api: a node is not ready while its disk fails, its state cannot be used, or it has to catch up, and says so") {
+  auto why_not = [](const std::function<void(node_view&)>& make) {
+    front f;
+    make(f.port.view_answer);
+    auto response = f.ask("GET", "/readyz");
+    CHECK(response.status == 503);
+    return response.body;
+  };
+  auto says = [](const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; };
+  CHECK(says(why_not([](node_view& v) {
+               v.raft.writable = false;
+               v.raft.disk_error = "no space left";
+             }),
+             "[-]disk failed: no space left\n"));
+  CHECK(says(why_not([](node_view& v) { v.raft.state_error = "row 7 is damaged"; }),
+             "[-]state failed: row 7 is damaged\n"));
+  CHECK(says(why_not([](node_view& v) { v.raft.leader = {}; }), "[-]leader failed: no leader is known\n"));
+  CHECK(says(why_not([](node_view& v) {
+               v.raft.snapshot_offset = 5;
+               v.raft.snapshot_size = 10;
+             }),
+             "5 of 10 bytes\n"));
+  CHECK(says(why_not([](node_view& v) { v.raft.commit_index.value = 10'001; }), "[-]caught_up failed: 10001"));
+
+  front f;
+  auto& node = f.port.view_answer;
+  node.verifying = true;
+  node.storage_full = true;
+  node.raft.commit_index.value = 10'000;
+  CHECK(f.ask("GET", "/readyz").status == 200);
+  auto operations = body(f.ask("GET", "/api/health/operations"));
+  CHECK(operations["verifying"] == true);
+  CHECK(operations["storage_full"] == true);
+  node.raft.state_error = "row 7 is damaged";
+  node.raft.snapshot_index.value = 90;
+  node.raft.snapshot_offset = 5;
+  node.raft.snapshot_size = 10;
+  auto status = body(f.ask("GET", "/api/status"));
+  CHECK(status["snapshot_index"] == 90);
+  CHECK(status["state_error"] == "row 7 is damaged");
+  CHECK(status["verifying"] == true);
+  CHECK(status["snapshot_incoming"] == json{{"received_bytes", 5}, {"size", 10}});
+  CHECK(body(f.ask("GET", "/api/health/db"))["healthy"] == false);
+  CHECK(body(f.ask("GET", "/api/health"))["checks"]["operations"]["state_error"] == "row 7 is damaged");
+}
+
 TEST_CASE("api: a node that does not answer is a 503, and the outcome unknown") {
   front f;
   f.port.silent = true;

@@ -43,6 +43,7 @@ client_reply from_httplib(const httplib::Response& response, const endpoint& nod
   result.body = response.body;
   result.etag = response.get_header_value("ETag");
   result.next_cursor = response.get_header_value("X-Next-Cursor");
+  result.crc32c = response.get_header_value("Content-CRC32C");
   result.node = response.get_header_value("X-Coordinator-Node");
   if (result.node.empty())
     result.node = node.url();
@@ -96,6 +97,8 @@ client_reply client::send(const client_request& request) {
   last.failure = "no coordinator answered";
   while (pick_node(deadline)) {
     auto [reply, retry_after] = attempt(request, key, deadline);
+    if (!options_.retry)
+      return std::move(reply);
     auto now = clock::now();
     if (!reply.answered()) {
       put_off_current(now + states_[current_].pause);

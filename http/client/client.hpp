@@ -40,6 +40,7 @@ struct client_reply {
   std::string body;
   std::string etag;
   std::string next_cursor;  ///< X-Next-Cursor.
+  std::string crc32c;       ///< Content-CRC32C.
   std::string node;         ///< X-Coordinator-Node, or the URL where that is missing.
   std::string failure;
 
@@ -51,6 +52,8 @@ struct client_options {
   std::chrono::milliseconds connect_timeout{1000};
   /// How long `send` goes on trying, over all nodes.
   std::chrono::milliseconds give_up_after{15000};
+  /// False: one try at one node, whatever comes of it.
+  bool retry = true;
   /// The node to begin with, so that many workers spread over the nodes.
   std::size_t first = 0;
 };

@@ -1,5 +1,6 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
+#include <sstream>
 
 #include "http/ctl/commands.hpp"
 #include "http/ctl/table.hpp"
@@ -30,7 +31,72 @@ std::string milliseconds_at(const json& object, const char* field) {
   return text.empty() ? "-" : text + " ms";
 }
 
+/// What a node's status says that somebody should look at.
+std::string remarks_on(const json& status) {
+  std::string remarks;
+  auto add = [&](const std::string& remark) { remarks += (remarks.empty() ? "" : "; ") + remark; };
+  if (auto why = text_at(status, "disk_error"); !why.empty())
+    add("disk: " + why);
+  if (auto why = text_at(status, "state_error"); !why.empty())
+    add("state: " + why);
+  if (auto coming = status.find("snapshot_incoming"); coming != status.end() && coming->is_object())
+    add("receives the state, " + text_at(*coming, "received_bytes") + " of " + text_at(*coming, "size") + " bytes");
+  if (text_at(status, "verifying") == "true")
+    add("verifying its files");
+  if (text_at(status, "storage_full") == "true")
+    add("storage is full");
+  if (text_at(status, "maintenance") == "true")
+    add("maintenance");
+  if (auto whom = text_at(status, "waiting_for"); !whom.empty())
+    add(whom);
+  return remarks;
+}
+
+/// How a node says whether it is ready: the lines of its checks, without those that are well.
+json readiness_of(const endpoint& node) {
+  client_options options;
+  options.retry = false;
+  options.give_up_after = std::chrono::milliseconds{2000};
+  client one{{node}, options};
+  client_request request;
+  request.path = "/readyz?verbose";
+  auto reply = one.send(request);
+  auto failed = json::array();
+  if (!reply.answered())
+    failed.push_back("unreachable: " + reply.failure);
+  std::istringstream lines{reply.body};
+  for (std::string line; !reply.ok() && std::getline(lines, line);)
+    if (line.starts_with("[-]"))
+      failed.push_back(line.substr(3));
+  request.path = "/api/health";
+  reply = reply.answered() ? one.send(request) : client_reply{};
+  auto health = reply.ok() ? json::parse(reply.body, nullptr, false) : json{};
+  return {{"url", node.url()}, {"ready", failed.empty()}, {"failed", failed}, {"health", health}};
+}
+
 }  // namespace
+
+exit_status show_health(session& s, const std::vector<endpoint>& nodes) {
+  auto all = json::array();
+  bool ready = true;
+  for (auto& node : nodes) {
+    all.push_back(readiness_of(node));
+    ready = ready && all.back()["ready"].get<bool>();
+  }
+  if (s.as_json) {
+    s.out << to_text(all, 2) << "\n";
+  } else {
+    table rows{{"URL", "READY", "WHY NOT"}};
+    for (auto& one : all) {
+      std::string why;
+      for (auto& line : one["failed"])
+        why += (why.empty() ? "" : "; ") + line.get<std::string>();
+      rows.add({text_at(one, "url"), one["ready"].get<bool>() ? "yes" : "no", why});
+    }
+    rows.print(s.out);
+  }
+  return ready ? exit_status::ok : exit_status::failed;
+}
 
 exit_status show_status(session& s, const std::vector<endpoint>& nodes) {
   auto all = json::array();
@@ -42,12 +108,12 @@ exit_status show_status(session& s, const std::vector<endpoint>& nodes) {
   if (s.as_json) {
     s.out << to_text(all, 2) << "\n";
   } else {
-    table rows{{"URL", "NODE", "STATUS", "ROLE", "LEADER", "TERM", "COMMITTED", "APPLIED", "UP", "VERSION"}};
+    table rows{{"URL", "NODE", "STATUS", "ROLE", "LEADER", "TERM", "COMMITTED", "APPLIED", "UP", "VERSION", "REMARKS"}};
     for (auto& one : all) {
       auto up = one.contains("uptime_ms") ? std::to_string(one["uptime_ms"].get<std::int64_t>() / 1000) + " s" : "";
       rows.add({text_at(one, "url"), text_at(one, "node_id"), text_at(one, "status"), text_at(one, "role"),
                 text_at(one, "current_leader"), text_at(one, "term"), text_at(one, "commit_index"),
-                text_at(one, "last_applied"), up, text_at(one, "version")});
+                text_at(one, "last_applied"), up, text_at(one, "version"), remarks_on(one)});
     }
     rows.print(s.out);
   }

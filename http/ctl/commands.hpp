@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <iosfwd>
 #include <map>
 #include <string>
 #include <vector>
@@ -17,6 +18,8 @@ namespace coordinator::ctl {
 
 /// Asks each node that --coordinator names for its own view. Unavailable only if none of them answers.
 exit_status show_status(session& s, const std::vector<endpoint>& nodes);
+/// Asks each of them whether it is ready to serve, and why not. Failed if one is not.
+exit_status show_health(session& s, const std::vector<endpoint>& nodes);
 exit_status show_cluster(session& s);
 /// An empty `to` leaves the choice to the leader.
 exit_status transfer_leadership(session& s, const std::string& to);
@@ -101,6 +104,52 @@ struct audit_options {
 };
 /// Failed if anything was lost or run twice.
 exit_status audit_submitted(session& s, const audit_options& options);
+
+// -- snapshots ----------------------------------------------------------------
+
+struct save_options {
+  std::string file;
+  std::string token_file;  ///< With the cluster token; empty: none is sent.
+  bool replace = false;    ///< An older file of that name.
+  bool stale = false;      ///< Also from a node that hears no leader: what it has applied.
+};
+/// Fetches a copy of the state from the first of the nodes that gives one, while all of them go on working, and
+/// verifies it. Unless `stale`, it holds every write that was acknowledged before. `file` is there whole or not at all.
+exit_status save_snapshot(session& s, const std::vector<endpoint>& nodes, const save_options& options);
+/// Reads all of a file that `save_snapshot` made, and tells what it holds.
+exit_status inspect_snapshot(session& s, const std::string& file);
+
+struct restore_options {
+  std::string file;
+  std::string data_dir;  ///< Empty, or not there yet.
+  /// Empty: as those of the node that the file was saved from.
+  std::string node_id, http_address, cluster_address;
+};
+/// Makes the data directory of a new cluster of one node, with a new cluster id.
+exit_status restore_snapshot(session& s, const restore_options& options);
+
+// -- a stopped node's files ---------------------------------------------------
+
+struct force_options {
+  std::string data_dir;
+  std::string http_address, cluster_address;  ///< Empty: as they were.
+  bool accepted = false;                      ///< That writes may be lost; else it is asked for.
+  std::istream* answers = nullptr;            ///< Where a person at a terminal confirms; null: there is none.
+};
+/// Makes a stopped node a cluster of its own, with a new cluster id. Tells what can be lost and asks before it changes
+/// anything.
+exit_status force_new_cluster(session& s, const force_options& options);
+
+struct dump_options {
+  std::string data_dir;
+  std::uint64_t from = 0;   ///< 0: the first entry.
+  std::uint64_t to = 0;     ///< 0: the last one.
+  std::size_t limit = 100;  ///< 0: all.
+};
+/// Prints the log of a stopped node, damaged entries as what is wrong with them; failed if there were any.
+exit_status dump_log(session& s, const dump_options& options);
+/// Reads through raft.db and the state's file of a stopped node; failed if anything is wrong.
+exit_status verify_files(session& s, const std::string& data_dir);
 
 // -- shared by the commands ---------------------------------------------------
 

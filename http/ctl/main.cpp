@@ -37,12 +37,40 @@ struct command_line {
   probe_options probe;
   std::int64_t probe_interval_ms = 10, probe_time_s = 0;
   audit_options audit;
+  save_options save;
+  restore_options restore;
+  force_options force;
+  dump_options dump;
 };
 
 /// Makes `body` what is run when `app` is the subcommand given.
 template <class Body>
 void on(CLI::App* app, command_line& line, Body body) {
   app->callback([&line, body] { line.run = [body](session& s, const auto&) { return body(s); }; });
+}
+
+CLI::Option* add_data_dir(CLI::App* app, std::string& to) {
+  return app->add_option("--data-dir", to, "The node's data directory")->required();
+}
+
+void add_force_command(CLI::App& cluster, command_line& line) {
+  auto& o = line.force;
+  auto force = cluster.add_subcommand(
+      "force-new", "Make a stopped node a cluster of its own, when the majority of its cluster is lost for good");
+  force->footer(
+      "Works on the files of a stopped node, and needs no cluster. The node keeps its state and its log, gets a new\n"
+      "cluster id, and is the only member. Writes that the lost nodes acknowledged and this one never received are\n"
+      "lost, and it cannot be undone: keep a copy of the directory. What can be lost is said first, and has to be\n"
+      "confirmed by typing the node's id; without a terminal by --yes-i-accept-losing-writes.");
+  add_data_dir(force, o.data_dir);
+  force->add_option("--http-address", o.http_address, "HOST:PORT that clients use (default: as before)");
+  force->add_option("--cluster-address", o.cluster_address, "HOST:PORT that nodes use (default: as before)");
+  force->add_flag("--yes-i-accept-losing-writes", o.accepted, "Do not ask");
+  on(force, line, [&o](session& s) {
+    if (::isatty(STDIN_FILENO) == 1)
+      o.answers = &std::cin;
+    return force_new_cluster(s, o);
+  });
 }
 
 void add_cluster_commands(CLI::App& app, command_line& line) {
@@ -62,6 +90,11 @@ void add_cluster_commands(CLI::App& app, command_line& line) {
     if (cluster->get_subcommands().empty())
       line.run = [](session& s, const auto&) { return show_cluster(s); };
   });
+
+  add_force_command(*cluster, line);
+
+  auto health = app.add_subcommand("health", "Whether each node given by --coordinator is ready to serve, or why not");
+  health->callback([&line] { line.run = [](session& s, const auto& nodes) { return show_health(s, nodes); }; });
 
   auto worker = app.add_subcommand("worker", "Workers");
   worker->require_subcommand(1);
@@ -176,6 +209,56 @@ void add_run_commands(CLI::App& app, command_line& line) {
   });
 }
 
+void add_snapshot_commands(CLI::App& app, command_line& line) {
+  auto snapshot = app.add_subcommand("snapshot", "Back-ups of the whole state");
+  snapshot->require_subcommand(1);
+  auto save = snapshot->add_subcommand("save", "Save the state of the running cluster, from any of its nodes");
+  save->footer(
+      "The file is a consistent state of one moment, which holds every write that was acknowledged before. It is "
+      "verified,\n"
+      "and is there whole or not at all. Where no node hears a leader any more, --stale takes what a node has "
+      "applied.\n"
+      "A cluster with a token wants it; one without serves snapshots to the node's own machine only.");
+  save->add_option("FILE", line.save.file, "The file to make")->required();
+  save->add_option("--cluster-token-file", line.save.token_file, "A file with the cluster's token")
+      ->envname("COORDINATOR_CLUSTER_TOKEN_FILE");
+  save->add_flag("--stale", line.save.stale, "Take what a node has applied, also where it hears no leader");
+  save->add_flag("--replace", line.save.replace, "Replace an older file of that name");
+  save->callback(
+      [&line] { line.run = [&line](session& s, const auto& nodes) { return save_snapshot(s, nodes, line.save); }; });
+
+  auto inspect = snapshot->add_subcommand("inspect", "Verify a saved file, and tell what it holds");
+  inspect->add_option("FILE", line.name, "The file")->required();
+  on(inspect, line, [&line](session& s) { return inspect_snapshot(s, line.name); });
+
+  auto& r = line.restore;
+  auto restore = snapshot->add_subcommand("restore", "Make a new cluster of one node from a saved file");
+  restore->footer(
+      "Makes a data directory with the saved state, under a new cluster id, so that no node of the old cluster can\n"
+      "join by mistake. Start a coordinator on it with the same --node-id.");
+  restore->add_option("FILE", r.file, "The file")->required();
+  add_data_dir(restore, r.data_dir);
+  restore->add_option("--node-id", r.node_id, "The new node (default: the one that the file was saved from)");
+  restore->add_option("--http-address", r.http_address, "HOST:PORT that clients will use (default: as that node's)");
+  restore->add_option("--cluster-address", r.cluster_address,
+                      "HOST:PORT that other nodes will use (default: as that node's)");
+  on(restore, line, [&r](session& s) { return restore_snapshot(s, r); });
+}
+
+void add_log_commands(CLI::App& app, command_line& line) {
+  auto log = app.add_subcommand("log", "The files of a stopped node");
+  log->require_subcommand(1);
+  auto dump = log->add_subcommand("dump", "Print the entries of its log");
+  add_data_dir(dump, line.dump.data_dir);
+  dump->add_option("--from", line.dump.from, "The first index (default: the log's first)");
+  dump->add_option("--to", line.dump.to, "The last index (default: the log's last)");
+  dump->add_option("--limit", line.dump.limit, "At most so many; 0 is all")->capture_default_str();
+  on(dump, line, [&line](session& s) { return dump_log(s, line.dump); });
+  auto verify = log->add_subcommand("verify", "Read through its log and its state; fails unless all is sound");
+  add_data_dir(verify, line.name);
+  on(verify, line, [&line](session& s) { return verify_files(s, line.name); });
+}
+
 void add_evidence_commands(CLI::App& app, command_line& line) {
   auto probe =
       app.add_subcommand("probe", "Write one key over and over; tells the longest gap between two accepted writes");
@@ -222,6 +305,8 @@ void describe(CLI::App& app, command_line& line) {
   add_task_commands(app, line);
   add_kv_commands(app, line);
   add_run_commands(app, line);
+  add_snapshot_commands(app, line);
+  add_log_commands(app, line);
   add_evidence_commands(app, line);
 }
 

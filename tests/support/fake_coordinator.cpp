@@ -136,6 +136,13 @@ void fake_coordinator::add_routes() {
   on(&httplib::Server::Get, "/api/status", [this](const Request&, Response& response) {
     answer(response, {{"status", "running"}, {"node_id", "fake"}, {"role", "LEADER"}, {"uptime_ms", 5000}});
   });
+  // What only hooks answer.
+  auto none = [](const Request&, Response& response) { problem(response, 404, "not_found"); };
+  on(&httplib::Server::Get, "/readyz", none);
+  on(&httplib::Server::Get, "/api/health", none);
+  on(&httplib::Server::Post, "/api/snapshots", none);
+  on(&httplib::Server::Get, "/api/snapshots/([^/]+)", none);
+  on(&httplib::Server::Delete, "/api/snapshots/([^/]+)", none);
   add_worker_routes();
   add_task_routes();
   add_key_routes();

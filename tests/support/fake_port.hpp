@@ -29,6 +29,11 @@ class fake_port : public gateway_port {
   /// Answers a read instead of read_answer, if set.
   std::function<read_result(const read_request&)> on_read;
 
+  /// Answers flush_state, if set.
+  std::function<void(completion<state_file>)> on_flush;
+  /// Makes a copy of the state, or keeps `done` for later.
+  std::function<void(completion<state_copied>)> on_copy;
+
   std::vector<write_request> writes;
   std::vector<read_request> reads;
   std::vector<claim_request> claims;
@@ -91,7 +96,16 @@ class fake_port : public gateway_port {
         found.push_back(entry);
     done(std::move(found));
   }
-  void flush_state(completion<state_file> done) override { done(state_file{}); }
+  void flush_state(completion<state_file> done) override {
+    if (on_flush)
+      on_flush(std::move(done));
+    else
+      done(state_file{});
+  }
+  void copy_state(completion<state_copied> done) override {
+    if (on_copy)
+      on_copy(std::move(done));
+  }
   leadership current_leadership() const override { return {node_id{"node-1"}, node_id{"node-2"}, {7}}; }
 
  private:
