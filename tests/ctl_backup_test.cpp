@@ -165,11 +165,15 @@ TEST_CASE("coordctl snapshot save: a file that is verified, and is not kept at t
   options.file = from.directory / "backup";
   options.token_file = from.directory / "token";
   std::ofstream{options.token_file} << "secret\n";
+  // Left by one that was killed.
+  for (auto part : {"", "-wal", "-journal"})
+    std::ofstream{options.file + ".partial" + part} << "of another time";
   auto saved = ending_of([&] { return save_snapshot(d.s, from.nodes(), options); });
   REQUIRE_MESSAGE(saved.status == exit_status::ok, saved.why);
   CHECK(from.deleted == 1);
   CHECK(from.authorization == "Bearer secret");
-  CHECK_FALSE(std::filesystem::exists(options.file + ".partial"));
+  for (auto part : {"", "-wal", "-shm", "-journal"})
+    CHECK_FALSE(std::filesystem::exists(options.file + ".partial" + part));
   auto perms = std::filesystem::status(options.file).permissions();
   CHECK((perms & std::filesystem::perms::others_all) == std::filesystem::perms::none);
   desk reader;

@@ -164,7 +164,9 @@ class remote_snapshot {
 class partial_file {
  public:
   explicit partial_file(const std::string& file) : file_(file), path_(file + ".partial") {
-    snapshot_file::remove(path_);
+    // What an earlier one left, its journal too: SQLite would play that into the new file.
+    for (auto part : {"-wal", "-shm", "-journal", ""})
+      snapshot_file::remove(path_ + part);
     open_ = snapshot_file::create(path_);
     // It holds all that the cluster does.
     std::filesystem::permissions(path_, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
@@ -172,8 +174,10 @@ class partial_file {
   ~partial_file() {
     open_.reset();
     std::error_code ignored;
-    if (!done_)
-      std::filesystem::remove(path_, ignored);
+    if (done_)
+      return;
+    for (auto part : {"", "-wal", "-shm", "-journal"})
+      std::filesystem::remove(path_ + part, ignored);
   }
   partial_file(const partial_file&) = delete;
   partial_file& operator=(const partial_file&) = delete;
