@@ -124,6 +124,24 @@ struct source {
   fake_coordinator node;
 };
 
+/// The journal of a transaction that was under way in another database when its process was killed.
+std::string hot_journal(const temporary_directory& directory) {
+  auto path = directory / "other.db";
+  database db{path, {.create = true}};
+  db.execute("CREATE TABLE t(x)");
+  db.execute(
+      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) "
+      "INSERT INTO t SELECT zeroblob(8000) FROM n");
+  // So few that pages go to the file, and so the journal to the disk, before the end.
+  db.execute("PRAGMA cache_size=10");
+  db.execute("BEGIN");
+  db.execute("UPDATE t SET x = 'y'");
+  auto journal = bytes_of(path + "-journal");
+  db.execute("ROLLBACK");
+  REQUIRE(!journal.empty());
+  return journal;
+}
+
 const membership three{{{{"n1"}, {42}, "a:8080", "a:18080", true},
                         {{"n2"}, {7}, "b:8080", "b:18080", true},
                         {{"n3"}, {8}, "c:8080", "c:18080", true}}};
@@ -166,8 +184,8 @@ TEST_CASE("coordctl snapshot save: a file that is verified, and is not kept at t
   options.token_file = from.directory / "token";
   std::ofstream{options.token_file} << "secret\n";
   // Left by one that was killed.
-  for (auto part : {"", "-wal", "-journal"})
-    std::ofstream{options.file + ".partial" + part} << "of another time";
+  std::ofstream{options.file + ".partial"} << "of another time";
+  std::ofstream{options.file + ".partial-journal", std::ios::binary} << hot_journal(from.directory);
   auto saved = ending_of([&] { return save_snapshot(d.s, from.nodes(), options); });
   REQUIRE_MESSAGE(saved.status == exit_status::ok, saved.why);
   CHECK(from.deleted == 1);
