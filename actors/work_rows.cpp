@@ -111,8 +111,7 @@ bool work_table::load_task(std::string_view id, std::string_view body) {
   const auto ordinal = static_cast<task_ordinal>(number);
   if (ordinal > std::max(next_ordinal_, kept_next_ordinal_))
     return false;
-  if (!from_bytes(body, row) || static_cast<std::size_t>(row.status) >= task_status_count ||
-      tasks_by_id_.contains(row.id))
+  if (!from_bytes(body, row) || static_cast<std::size_t>(row.status) >= task_status_count)
     return false;
   next_ordinal_ = ordinal + 1;
   auto& t = tasks_.add(ordinal);
@@ -135,7 +134,6 @@ bool work_table::load_task(std::string_view id, std::string_view body) {
   for (auto& a : row.attempts)
     t.attempts.push_back({a.number, worker_names_.index_of(a.worker_id), a.assigned_ms, a.started_ms, a.ended_ms,
                           a.outcome, std::move(a.error)});
-  tasks_by_id_.emplace(t.id, t.ordinal);
   if (!is_final(t.status))
     t.requirement_class = queue_.acquire(row.requirements);
   for (auto& a : t.attempts)
@@ -155,8 +153,12 @@ bool work_table::load_task(std::string_view id, std::string_view body) {
 
 bool work_table::loaded() {
   next_ordinal_ = std::max(next_ordinal_, kept_next_ordinal_);
+  // In one go, and of the right size: a million tasks would have the table built anew twenty times.
+  tasks_by_id_.reserve(tasks_.size());
   for (auto ordinal : tasks_) {
     auto& t = tasks_[ordinal];
+    if (!tasks_by_id_.emplace(t.id, t.ordinal).second)
+      return false;
     if (t.is_active() && t.attempts.empty())
       return false;
     for (auto each : t.depends_on) {
