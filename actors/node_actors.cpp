@@ -206,8 +206,7 @@ node_actors spawn_node_actors(caf::actor_system& system, const node_settings& se
                                                                actors.fleet, actors.intake});
   auto state_path = [files = stores.files, name = actors.state_file] { return files->path(name->get()); };
   actors.port = make_gateway_port({settings.id, settings.http_address, settings.cluster_address, state_path,
-                                   settings.clock, actors.keeper, actors.machine, actors.intake,
-                                   actors.state_writer});
+                                   settings.clock, actors.keeper, actors.machine, actors.intake, actors.state_writer});
   return actors;
 }
 
