@@ -58,6 +58,7 @@ inline constexpr std::size_t task_status_count = 7;
 
 /// Stored and sent: never renumber.
 enum class worker_status : std::uint8_t { idle = 0, running = 1, busy = 2, draining = 3, offline = 4 };
+inline constexpr std::size_t worker_status_count = 5;
 
 /// How an attempt ended. Stored and sent: never renumber.
 enum class attempt_outcome : std::uint8_t {

@@ -119,10 +119,12 @@ fleet_actor::behavior_type fleet_behavior(self_pointer self, fleet_deps deps) {
       [=](const role_changed& role) { on_role(self, role); },
       [=](const fleet_events& events) { on_events(self, events); },
       [=](const fleet_snapshot& snapshot) { on_snapshot(self, snapshot); },
-      [=](const storage_use& x) {
+      [=, watcher = deps.watcher](const storage_use& x) {
         auto& state = self->state;
         (x.of == storage_use::part::log ? state.log_bytes : state.state_bytes) = x.bytes;
         state.core->storage_use(state.log_bytes + state.state_bytes);
+        if (watcher)
+          watcher->storage(state.log_bytes + state.state_bytes);
       },
       [=](fleet_tick) { on_tick(self); },
   };

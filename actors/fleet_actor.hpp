@@ -7,6 +7,7 @@
 #include "actors/actors.hpp"
 #include "actors/clock.hpp"
 #include "actors/fleet.hpp"
+#include "actors/observer.hpp"
 
 namespace coordinator {
 
@@ -36,6 +37,7 @@ struct fleet_deps {
   fleet_options options;
   node_clock clock;
   state_machine_actor machine;
+  std::shared_ptr<observer> watcher = {};  ///< Told how much the node's files hold; may be null.
 };
 
 fleet_actor::behavior_type fleet_behavior(fleet_actor::stateful_pointer<fleet_state> self, fleet_deps deps);

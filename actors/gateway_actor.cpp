@@ -121,6 +121,8 @@ void on_wake(self_pointer self) {
 
 void on_role(self_pointer self, const role_changed& role) {
   auto& state = self->state;
+  if (state.deps.watcher)
+    state.deps.watcher->role(role);
   state.core->role(role);
   state.deps.intake->publish([&](gateway_intake::knowledge& known) {
     known.leadership.leader = role.leader;

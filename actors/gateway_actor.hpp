@@ -12,6 +12,7 @@
 #include "actors/clock.hpp"
 #include "actors/gateway.hpp"
 #include "actors/gateway_intake.hpp"
+#include "actors/observer.hpp"
 
 namespace coordinator {
 
@@ -22,6 +23,7 @@ struct gateway_deps {
   state_machine_actor machine;
   fleet_actor fleet;
   std::shared_ptr<gateway_intake> intake;
+  std::shared_ptr<observer> watcher = {};  ///< Told of role and leader; may be null.
 };
 
 /// Runs `gateway`: takes in what clients ask by the intake's queue, forwards it, and calls their completions. When it

@@ -18,8 +18,8 @@ using namespace std::chrono_literals;
 using self_pointer = links_actor::stateful_pointer<links_state>;
 
 constexpr auto tick_interval = 50ms;
-constexpr unsigned ticks_between_pings = 20;
-constexpr unsigned pings_before_lost = 3;
+constexpr unsigned ticks_between_pings = 10;
+constexpr unsigned pings_before_lost = 6;
 /// Connecting has deadlines of its own; what is left is the look-up of a name, which has none.
 constexpr auto dial_timeout = 10s;
 constexpr auto answer_timeout = 1s;
@@ -69,6 +69,8 @@ void lose(self_pointer self, std::uint64_t number, const std::string& error) {
   if (!id)
     return;
   spdlog::info("the link to {} is down: {}", id->value, error);
+  if (state.config.watcher)
+    state.config.watcher->link_down(*id, error);
   for (auto& listener : state.config.listeners.peers)
     self->send(listener, peer_down{*id});
 }
@@ -87,6 +89,8 @@ void establish(self_pointer self, std::optional<std::uint64_t> peer, const link_
   if (peer)
     state.told.erase(*peer);
   spdlog::info("the link to {} at {} is up", other.who.id.value, other.cluster_address);
+  if (state.config.watcher)
+    state.config.watcher->link_up(other.who.id);
   peer_up news{other.who,     other.cluster_id, other.http_address, other.cluster_address, opened.configured_address,
                other.boot_id, handles};
   for (auto& listener : state.config.listeners.peers)
@@ -194,6 +198,8 @@ void hear_pong(self_pointer self, std::uint64_t number, const link_pong& pong, s
     return;
   i->second.unanswered_pings = 0;
   self->state.table->measured(number, rtt_us);
+  if (self->state.config.watcher)
+    self->state.config.watcher->pong(i->second.id, std::chrono::microseconds{rtt_us}, pong.reports);
   if (self->state.config.listeners.rtt)
     self->send(self->state.config.listeners.rtt, peer_rtt{i->second.id, rtt_us});
   auto& ours = self->state.table->self().cluster_id;
@@ -232,6 +238,8 @@ void on_tick(self_pointer self) {
     dial(self, order);
   if (++self->state.ticks % ticks_between_pings == 0)
     ping_all(self);
+  if (self->state.config.watcher)
+    self->state.config.watcher->look_for_silence();
   self->delayed_send(self, tick_interval, links_tick{});
 }
 
@@ -254,8 +262,14 @@ links_actor::behavior_type links_behavior(links_actor::stateful_pointer<links_st
         return link_hello_reply{reason.empty(), reason, self->state.table->self()};
       },
       [self](const link_open& offer) { return accept(self, offer); },
-      [self](const link_ping&) { return link_pong{self->state.table->self().cluster_id}; },
+      [self](const link_ping&) {
+        auto& watcher = self->state.config.watcher;
+        return link_pong{self->state.table->self().cluster_id,
+                         watcher ? watcher->reports() : std::vector<node_report>{}};
+      },
       [self](const cluster_known& news) {
+        if (self->state.config.watcher)
+          self->state.config.watcher->members(news.members);
         for (auto number : self->state.table->know_cluster(news.cluster_id, news.members, now()))
           lose(self, number,
                "it belongs to another cluster than this node, which has joined \"" + news.cluster_id + "\"");

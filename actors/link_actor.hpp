@@ -12,6 +12,7 @@
 #include "actors/actors.hpp"
 #include "actors/link.hpp"
 #include "actors/link_basp.hpp"
+#include "actors/observer.hpp"
 
 /// The links of a node: one actor that opens a link to every peer, proves who is at its other end, watches it, opens it
 /// again when it breaks, and tells the node's other actors whose handles they may use. It decides nothing itself;
@@ -56,7 +57,7 @@ struct link_opened {
   }
 };
 
-/// Once a second over each link, for its round-trip time, and to find out when two nodes have come to belong to
+/// Twice a second over each link, for its round-trip time, and to find out when two nodes have come to belong to
 /// different clusters since they linked.
 struct link_ping {
   std::string cluster_id;
@@ -67,12 +68,14 @@ struct link_ping {
   }
 };
 
+/// With what the node says of itself, and what it has heard of others.
 struct link_pong {
   std::string cluster_id;
+  std::vector<node_report> reports;
 
   template <class Inspector>
   friend typename Inspector::result_type inspect(Inspector& f, link_pong& x) {
-    return f(x.cluster_id);
+    return f(x.cluster_id, x.reports);
   }
 };
 
@@ -124,6 +127,7 @@ struct links_config {
   link_listeners listeners;
   std::uint64_t seed = 0;
   std::function<link_dialer()> spawn_dialer;  ///< Called once for each peer.
+  std::shared_ptr<observer> watcher;          ///< Told how the links are; may be null.
 };
 
 struct links_state {

@@ -71,9 +71,14 @@ void on_write(self_pointer self, const write_log& x) {
     done.error = "it was meant for what raft.db held before it was mended";
   else
     done.error = attempt(self, [&](raft_store& store) {
+      const auto began = observer::steady::now();
       store.write(x.write);
+      if (state.deps.watcher)
+        state.deps.watcher->synced(observer::steady::now() - began);
       done.first_index = store.first_index();
     });
+  if (!done.error.empty() && state.deps.watcher)
+    state.deps.watcher->disk_failed();
   if (auto to = caf::actor_cast<asker>(self->current_sender()))
     self->send(to, std::move(done));
   measure(self);
@@ -100,6 +105,9 @@ void on_tick(self_pointer self) {
   }
   state.error.clear();
   spdlog::info("raft.db can be written again");
+  if (state.deps.watcher)
+    state.deps.watcher->recovered(
+        {"resource_exhaustion", state.deps.node.value, "done", "raft.db can be written again"});
   self->send(state.deps.keeper,
              log_recovered{std::make_shared<raft_contents>(state.deps.store->take_contents()), ++state.life});
 }

@@ -6,6 +6,7 @@
 
 #include "actors/actors.hpp"
 #include "actors/clock.hpp"
+#include "actors/observer.hpp"
 #include "persistence/node_files.hpp"
 #include "persistence/raft_store.hpp"
 
@@ -19,6 +20,7 @@ struct log_writer_deps {
   raft_store_options options;  ///< For opening the file again.
   node_clock clock;
   milliseconds retry_interval{1'000};
+  std::shared_ptr<observer> watcher = {};  ///< Told how long each write took; may be null.
 };
 
 /// Writes raft.db, one transaction a message, reads it, and answers the sender. Waits for the disk.

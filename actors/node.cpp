@@ -104,6 +104,11 @@ class node::implementation {
     settings.quota_bytes = options.quota_bytes;
     settings.log_retention_entries = options.log_retention_entries;
     settings.verify = options.verify;
+    settings.watcher = environment.watcher;
+    if (settings.watcher) {
+      settings.watcher->addresses(settings.http_address);
+      settings.watcher->quota(options.quota_bytes);
+    }
     const bool has_files = stores.raft != nullptr;
     auto files = stores.files;
     actors_ = spawn_node_actors(system, settings, std::move(stores));
@@ -121,6 +126,7 @@ class node::implementation {
     links.listeners.peers = {actors_.keeper, actors_.election, actors_.heartbeat, actors_.gateway, actors_.fleet};
     links.listeners.rtt = actors_.keeper;
     links.seed = seeds();
+    links.watcher = environment.watcher;
     links.spawn_dialer = [&system, tls] {
       return system.spawn<caf::detached + caf::hidden>(link_dialer_behavior, tls);
     };

@@ -18,6 +18,8 @@ class actor_system_config;
 
 namespace coordinator {
 
+class observer;
+
 /// What a node cannot start with: one line that names what is wrong and what would do.
 class node_error : public std::runtime_error {
  public:
@@ -30,6 +32,7 @@ struct node_environment {
   std::uint64_t seed = 0;  ///< Of everything random: time-outs, ids. Drawn by the program, fixed by tests.
   std::string vfs;         ///< SQLite's VFS; empty: the system's own.
   defect_set defects;
+  std::shared_ptr<observer> watcher;  ///< Told what happens; may be null.
 };
 
 /// Announces messages and sets what nodes need of CAF: its scheduler and its network layer. Before the actor_system.

@@ -65,6 +65,7 @@ void spawn_writers(caf::actor_system& system, const node_settings& settings, nod
   log.node = settings.id;
   log.options = stores.raft_options;
   log.clock = settings.clock;
+  log.watcher = settings.watcher;
 
   state_writer_deps state;
   state.store = std::move(stores.state);
@@ -193,17 +194,18 @@ node_actors spawn_node_actors(caf::actor_system& system, const node_settings& se
                                                                      actors.election});
   actors.machine = system.spawn(state_machine_behavior,
                                 state_machine_deps{std::move(machine), settings.id, actors.keeper, actors.state_writer,
-                                                   actors.state_file, stores.needs_state});
+                                                   actors.state_file, stores.needs_state, settings.watcher});
   fleet_options fleet;
   fleet.retention_ms = settings.retention.count();
   fleet.quota_bytes = settings.quota_bytes;
-  actors.fleet = system.spawn(fleet_behavior, fleet_deps{actors.self, fleet, settings.clock, actors.machine});
+  actors.fleet =
+      system.spawn(fleet_behavior, fleet_deps{actors.self, fleet, settings.clock, actors.machine, settings.watcher});
   actors.intake = std::make_shared<gateway_intake>();
   gateway_config gateway;
   gateway.self = actors.self;
   gateway.boot_id = actors.boot_id;
   actors.gateway = system.spawn(gateway_behavior, gateway_deps{gateway, settings.clock, actors.keeper, actors.machine,
-                                                               actors.fleet, actors.intake});
+                                                               actors.fleet, actors.intake, settings.watcher});
   auto state_path = [files = stores.files, name = actors.state_file] { return files->path(name->get()); };
   actors.port = make_gateway_port({settings.id, settings.http_address, settings.cluster_address, state_path,
                                    settings.clock, actors.keeper, actors.machine, actors.intake, actors.state_writer});

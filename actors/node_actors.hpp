@@ -70,6 +70,7 @@ struct node_settings {
   /// The two writers wait for the disk and so have threads of their own. A simulation, whose disk never waits,
   /// schedules them like any other actor.
   bool detached_writers = true;
+  std::shared_ptr<observer> watcher;  ///< Told what happens; may be null.
 };
 
 /// One node's actors but for its links, which connect them to others: real ones, or a simulated network.

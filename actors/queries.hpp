@@ -52,8 +52,15 @@ struct list_workers {
 struct get_run {
   std::string run_id;
 };
+/// The newest first, by their first task that is still here.
+struct list_runs {
+  std::string cursor;
+  std::uint32_t limit = default_page;
+};
 /// Sizes of everything, in constant time.
 struct get_counts {};
+/// What is waiting, for how long, and what the workers do: a look at each worker and each set of requirements.
+struct get_figures {};
 /// `at` 0: at the last applied index. not_ready when `at` is not yet applied (ask again then), gone when it is past
 /// the last 10,000.
 struct get_checksum {
@@ -62,8 +69,8 @@ struct get_checksum {
 /// Everything at once, as `GET /api/state` shows it: costs as much as the state is large.
 struct get_state {};
 
-using query = std::variant<get_key, list_keys, get_task, list_tasks, get_worker, list_workers, get_run, get_counts,
-                           get_checksum, get_state>;
+using query = std::variant<get_key, list_keys, get_task, list_tasks, get_worker, list_workers, get_run, list_runs,
+                           get_counts, get_figures, get_checksum, get_state>;
 
 struct key_view {
   std::string key;
@@ -144,6 +151,24 @@ struct run_view {
   std::int64_t finished_ms = 0;   ///< Of its last one, once all are final; else 0.
 };
 
+struct run_page {
+  std::vector<run_view> runs;
+  std::string next_cursor;
+};
+
+/// Pending tasks that require the same of a worker.
+struct waiting_view {
+  capability_map requirements;
+  std::uint64_t tasks = 0;
+  std::int64_t oldest_submitted_ms = 0;
+};
+
+struct figures_view {
+  status_counts tasks_by_status{};
+  std::array<std::uint64_t, worker_status_count> workers_by_status{};  ///< By worker_status.
+  std::vector<waiting_view> waiting;  ///< The longest queues first; at most 100 of them.
+};
+
 struct counts_view {
   status_counts tasks_by_status{};
   std::uint64_t workers = 0;
@@ -186,6 +211,6 @@ struct query_error {
 
 /// The answer has the alternative that belongs to the question, or query_error.
 using query_result = std::variant<query_error, key_view, key_page, task_view, task_page, worker_view, worker_page,
-                                  run_view, counts_view, checksum_view, state_view>;
+                                  run_view, run_page, counts_view, figures_view, checksum_view, state_view>;
 
 }  // namespace coordinator

@@ -223,6 +223,8 @@ void on_committed(self_pointer self, const committed& x) {
     COORDINATOR_INVARIANT(entry.index == core.last_applied() + 1);
     auto outcome = core.apply(entry);
     work_available |= outcome.events.work_available;
+    if (state.watcher)
+      state.watcher->applied(entry.index, x.commit_index, outcome.events);
     std::move(outcome.events.fleet.begin(), outcome.events.fleet.end(), std::back_inserter(events.events));
     note(self, outcome, entry.term, applied);
     if (entry.index.value % digest_entries == 0)
@@ -266,6 +268,9 @@ void on_install(self_pointer self, const install_state& x) {
   self->send(state.wiring.gateway, state_replaced{state.core->last_applied(), state.core->last_applied_term(),
                                                   state.core->maintenance(), state.core->storage_full()});
   self->send(state.wiring.fleet, view_for_fleet(*state.core));
+  if (state.watcher)
+    state.watcher->recovered({x.set_aside.empty() ? "slow_follower" : "state_divergence", state.self_id.value, "done",
+                              x.set_aside.empty() ? "a snapshot was installed" : x.set_aside});
   disk_works(self);
   answer_flushes(self);
   answer_queries(self);
@@ -304,6 +309,7 @@ state_machine_actor::behavior_type state_machine_behavior(self_pointer self, sta
   state.writer = deps.writer;
   state.present_file = std::move(deps.present_file);
   state.unusable = std::move(deps.unusable);
+  state.watcher = std::move(deps.watcher);
   state.written = state.core->last_applied();
   state.written_term = state.core->last_applied_term();
   state.told_fleet = state.core->conditions();

@@ -8,6 +8,7 @@
 
 #include "actors/actors.hpp"
 #include "actors/clock.hpp"
+#include "actors/observer.hpp"
 #include "actors/present_state_file.hpp"
 #include "actors/state_machine.hpp"
 #include "persistence/state_store.hpp"
@@ -40,6 +41,7 @@ struct state_machine_state {
   state_writer_actor writer;
   std::shared_ptr<present_state_file> present_file;
   state_machine_wiring wiring;
+  std::shared_ptr<observer> watcher;
 
   /// Sessions that this node's gateways opened, closed ones included: their refusals have to be told, too.
   std::set<std::uint64_t> own_sessions;
@@ -74,7 +76,8 @@ struct state_machine_deps {
   state_writer_actor writer;
   /// Told the name of a state's file that is installed, before anybody hears that it is.
   std::shared_ptr<present_state_file> present_file = {};
-  std::string unusable = {};  ///< As state_unusable's, from the start on.
+  std::string unusable = {};               ///< As state_unusable's, from the start on.
+  std::shared_ptr<observer> watcher = {};  ///< Told what was applied; may be null.
 };
 
 state_machine_actor::behavior_type state_machine_behavior(

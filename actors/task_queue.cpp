@@ -97,4 +97,23 @@ std::vector<std::size_t> task_queue::serve(const std::vector<wish>& wishes) cons
   return result;
 }
 
+std::vector<task_queue::line> task_queue::longest(std::size_t most) const {
+  constexpr std::size_t most_heads = 200;
+  std::vector<line> result;
+  for (auto id : with_pending_)
+    result.push_back({id, classes_[id].pending.size(), {}});
+  auto longer = [](const line& a, const line& b) { return a.tasks > b.tasks; };
+  auto kept = result.begin() + static_cast<std::ptrdiff_t>(std::min(most, result.size()));
+  std::partial_sort(result.begin(), kept, result.end(), longer);
+  result.erase(kept, result.end());
+  for (auto& each : result) {
+    auto& pending = classes_[each.id].pending;
+    for (auto i = pending.begin(); i != pending.end() && each.heads.size() < most_heads;) {
+      each.heads.push_back(i->task);
+      i = pending.upper_bound({i->negated_priority, UINT32_MAX});
+    }
+  }
+  return result;
+}
+
 }  // namespace coordinator

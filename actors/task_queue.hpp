@@ -42,6 +42,15 @@ class task_queue {
   /// Which wishes would get at least one task if they were served in this order; indexes into `wishes`.
   std::vector<std::size_t> serve(const std::vector<wish>& wishes) const;
 
+  /// Pending tasks of one class. The oldest of them is among `heads`, unless there are hundreds of priorities.
+  struct line {
+    class_id id = 0;
+    std::size_t tasks = 0;
+    std::vector<task_ordinal> heads;  ///< Of each priority the first.
+  };
+  /// The classes with the most pending tasks, the longest first.
+  std::vector<line> longest(std::size_t most) const;
+
   std::size_t size() const { return size_; }
   std::size_t class_count() const { return by_requirements_.size(); }
 

@@ -11,6 +11,7 @@ namespace {
 /// many rows: no query holds the state machine for long.
 constexpr std::size_t page_bytes = 8 << 20;
 constexpr std::size_t examined_a_page = 20'000;
+constexpr std::size_t most_waiting_lines = 100;
 
 query_error not_found(std::string detail) {
   return {query_error::kind::not_found, std::move(detail), {}};
@@ -183,13 +184,10 @@ query_result work_table::answer(const list_workers& x) const {
   return page;
 }
 
-query_result work_table::answer(const get_run& x) const {
-  auto found = x.run_id.empty() ? std::nullopt : runs_.find(x.run_id);
-  if (!found)
-    return not_found("no such run");
-  auto& run = runs_[*found].value;
+run_view work_table::view(const interned<run_tasks>::item& item) const {
+  auto& run = item.value;
   run_view result;
-  result.run_id = x.run_id;
+  result.run_id = item.name;
   result.tasks = run.tasks.size();
   result.by_status = run.by_status;
   result.submitted_ms = tasks_[run.tasks.all[run.tasks.first]].submitted_ms;
@@ -199,6 +197,51 @@ query_result work_table::answer(const get_run& x) const {
   if (ended == result.tasks)
     result.finished_ms = run.last_finished_ms;
   return result;
+}
+
+query_result work_table::answer(const get_run& x) const {
+  auto found = x.run_id.empty() ? std::nullopt : runs_.find(x.run_id);
+  if (!found)
+    return not_found("no such run");
+  return view(runs_[*found]);
+}
+
+query_result work_table::answer(const list_runs& x) const {
+  auto before = runs_by_start_.end();
+  if (!x.cursor.empty()) {
+    auto position = read_cursor(x.cursor);
+    std::uint64_t last = 0;
+    if (!position || !read_ordered_id(*position, last) || last > UINT32_MAX)
+      return query_error{query_error::kind::invalid, "not a cursor of this list", "cursor"};
+    before = runs_by_start_.lower_bound(static_cast<task_ordinal>(last));
+  }
+  run_page page;
+  auto limit = std::clamp<std::size_t>(x.limit, 1, largest_page);
+  while (before != runs_by_start_.begin()) {
+    if (page.runs.size() == limit) {
+      page.next_cursor = make_cursor(ordered_id(before->first));
+      break;
+    }
+    --before;
+    page.runs.push_back(view(runs_[before->second]));
+  }
+  return page;
+}
+
+query_result work_table::answer(const get_figures&) const {
+  figures_view out;
+  for (std::size_t i = 0; i < task_status_count; ++i)
+    out.tasks_by_status[i] = tasks_by_status_[i].size();
+  for (auto& [id, w] : workers_)
+    ++out.workers_by_status[static_cast<std::size_t>(status_of(w))];
+  for (auto& line : queue_.longest(most_waiting_lines)) {
+    std::int64_t oldest = 0;
+    for (auto ordinal : line.heads)
+      if (auto submitted = tasks_[ordinal].submitted_ms; oldest == 0 || submitted < oldest)
+        oldest = submitted;
+    out.waiting.push_back({queue_.requirements(line.id), line.tasks, oldest});
+  }
+  return out;
 }
 
 void work_table::count(counts_view& out) const {

@@ -49,8 +49,11 @@ void work_table::retire(task_ordinal ordinal) {
   --runs_[run].value.by_status[static_cast<std::size_t>(t.status)];
   tasks_.remove(ordinal);
   remove_from(runs_[run].value.tasks);
-  if (runs_[run].value.tasks.size() == 0)
+  if (runs_[run].value.tasks.size() == 0) {
+    if (!runs_[run].name.empty())
+      runs_by_start_.erase(runs_[run].value.began);
     runs_.release(run);
+  }
   remove_from(types_[type].value);
   if (types_[type].value.size() == 0)
     types_.release(type);

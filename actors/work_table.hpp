@@ -120,6 +120,8 @@ class work_table {
   query_result answer(const get_worker& x) const;
   query_result answer(const list_workers& x) const;
   query_result answer(const get_run& x) const;
+  query_result answer(const list_runs& x) const;
+  query_result answer(const get_figures& x) const;
   void count(counts_view& out) const;
   void append_to(state_view& out) const;
   void append_to(fleet_view& out) const;
@@ -210,6 +212,7 @@ class work_table {
   };
   struct run_tasks {
     task_list tasks;
+    task_ordinal began = 0;  ///< Its first task, when it came or was loaded: its place among the runs.
     status_counts by_status{};
     std::int64_t last_finished_ms = 0;
   };
@@ -256,6 +259,7 @@ class work_table {
   worker_status status_of(const worker& w) const;
 
   // work_queries.cpp
+  run_view view(const interned<run_tasks>::item& run) const;
   task_view view(const task& t) const;
   worker_view view(const worker& w) const;
   template <class Iterator>
@@ -275,6 +279,7 @@ class work_table {
   task_queue queue_;
   std::array<std::set<task_ordinal>, task_status_count> tasks_by_status_;
   interned<run_tasks> runs_;
+  std::map<task_ordinal, std::uint32_t> runs_by_start_;  ///< Those that have a name.
   interned<task_list> types_;
   interned<worker_tasks> worker_names_;
   std::map<std::string, worker, std::less<>> workers_;

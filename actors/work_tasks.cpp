@@ -163,6 +163,10 @@ command_result work_table::apply(const submit_tasks& x, context c) {
 void work_table::enter(task& t) {
   tasks_by_status_[static_cast<std::size_t>(t.status)].insert(t.ordinal);
   auto& run = runs_[t.run].value;
+  if (run.tasks.all.empty() && !runs_[t.run].name.empty()) {
+    run.began = t.ordinal;
+    runs_by_start_.emplace(t.ordinal, t.run);
+  }
   run.tasks.all.push_back(t.ordinal);
   ++run.by_status[static_cast<std::size_t>(t.status)];
   run.last_finished_ms = std::max(run.last_finished_ms, t.finished_ms);

@@ -12,7 +12,11 @@ constexpr std::size_t small_body = 1 << 20;
 
 }  // namespace
 
-api::api(gateway_port& port, api_options options) : port_(port), options_(std::move(options)) {
+api::api(gateway_port& port, api_options options)
+    : port_(port),
+      options_(std::move(options)),
+      watcher_(options_.watcher ? options_.watcher : std::make_shared<observer>(port.current_leadership().node, 1)),
+      started_s_(static_cast<double>(watcher_->now_ms()) / 1000) {
   snapshot_shelf::settings shelf;
   shelf.directory = options_.data_dir;
   shelf_ = std::make_shared<snapshot_shelf>(std::move(shelf));
@@ -29,6 +33,14 @@ void api::add(const char* method, const char* path, handler h, std::size_t body_
 }
 
 void api::add_routes() {
+  add("GET", "/", &api::get_page);
+  add("GET", "/monitor/{file}", &api::get_page_file);
+  add("GET", "/metrics", &api::get_metrics);
+  add("GET", "/api/events", &api::get_events);
+  add("GET", "/api/monitor", &api::get_monitor);
+  add("GET", "/api/runs", &api::get_runs);
+  add("GET", "/api/runs/{run_id}", &api::get_run_by_id);
+  add("GET", "/api/runs/{run_id}/junit.xml", &api::get_junit);
   add("GET", "/api/status", &api::get_status);
   add("GET", "/api/cluster", &api::get_cluster);
   add("POST", "/api/cluster/transfer_leadership", &api::post_transfer, small_body);
@@ -76,7 +88,14 @@ std::size_t api::body_limit(const http_request& head) const {
 }
 
 http_response api::answer(http_request& request) {
-  return router_.answer(request);
+  static const std::string unmatched = "unmatched";
+  auto began = observer::steady::now();
+  auto route = &unmatched;
+  auto response = router_.answer(request, &route);
+  // A method that no route takes is the client's own word.
+  const auto& method = route == &unmatched ? unmatched : request.method;
+  watcher_->figures().answered(method, *route, response.status, observer::steady::now() - began);
+  return response;
 }
 
 void api::complete(http_response& response) const {
@@ -98,8 +117,12 @@ std::optional<write_result> api::write(command_body body, const write_options& o
     return refused;
   }
   write_request request{std::move(body), options.key, options.hash, options.timeout};
-  return wait_for<write_result>([&](auto done) { port_.write(std::move(request), std::move(done)); },
-                                options.timeout + reply_margin);
+  auto began = observer::steady::now();
+  auto result = wait_for<write_result>([&](auto done) { port_.write(std::move(request), std::move(done)); },
+                                       options.timeout + reply_margin);
+  if (result && result->outcome == write_result::outcome::applied)
+    watcher_->written(observer::steady::now() - began);
+  return result;
 }
 
 http_response api::read(const routed_request& r, query what, const std::string& thing,

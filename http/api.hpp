@@ -1,13 +1,17 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
 #include "actors/gateway_port.hpp"
+#include "actors/observer.hpp"
 #include "http/answers.hpp"
+#include "http/junit.hpp"
 #include "http/message.hpp"
 #include "http/request_options.hpp"
 #include "http/router.hpp"
@@ -28,6 +32,12 @@ struct api_options {
   std::chrono::milliseconds worker_heartbeat{5'000};
   /// For the free space that /api/health reports, and where the node makes its snapshots; empty: none of both.
   std::string data_dir;
+  /// What the node's actors have written down of what they saw; null: one of the front's own.
+  std::shared_ptr<observer> watcher;
+  /// How many connections are open, for /metrics; may be empty.
+  std::function<std::size_t()> connections;
+  /// Streams of events at a time; each holds a thread.
+  std::size_t most_event_streams = 256;
 };
 
 /// The HTTP contract of docs/api_reference.md, answered by a node's gateway_port. Thread-safe; each call waits on the
@@ -68,6 +78,28 @@ class api : public request_handler {
   /// Whether this node's log has an entry of that term at that index.
   bool same_history(log_index, term_number);
 
+  // What the monitor's routes share.
+  std::optional<figures_view> figures();
+  /// Of the node's own applied state, at once; nothing when the node does not answer within half a second.
+  std::optional<query_result> look(query what);
+  nlohmann::ordered_json present_state();
+  nlohmann::ordered_json monitor(std::size_t history_points);
+  class event_stream;
+  /// Each task of a run in turn, until `use` says false. False if it did, or the node did not answer.
+  bool for_each_result(const std::string& run_id, const std::function<bool(task_result)>& use);
+
+  // routes_metrics.cpp
+  http_response get_metrics(const routed_request&);
+  // routes_events.cpp
+  http_response get_events(const routed_request&);
+  // routes_monitor.cpp
+  http_response get_monitor(const routed_request&);
+  http_response get_page(const routed_request&);
+  http_response get_page_file(const routed_request&);
+  // routes_runs.cpp
+  http_response get_runs(const routed_request&);
+  http_response get_run_by_id(const routed_request&);
+  http_response get_junit(const routed_request&);
   // routes_node.cpp
   http_response get_status(const routed_request&);
   http_response get_cluster(const routed_request&);
@@ -119,6 +151,9 @@ class api : public request_handler {
   const api_options options_;
   /// Shared with copies that are still being made.
   std::shared_ptr<snapshot_shelf> shelf_;
+  const std::shared_ptr<observer> watcher_;
+  const double started_s_;
+  std::atomic<std::size_t> streams_{0};  ///< Of events, that are open.
   router router_;
 };
 

@@ -1,9 +1,11 @@
 #include "http/http_server.hpp"
 
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -43,6 +45,10 @@ class http_server::watch : public client_watch {
     return ::poll(&p, 1, 0) > 0;
   }
   bool stopping() const override { return stopping_; }
+  std::size_t unsent() const override {
+    int bytes = 0;
+    return ::ioctl(socket_, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? static_cast<std::size_t>(bytes) : 0;
+  }
 
  private:
   socket_t socket_;
@@ -228,15 +234,15 @@ bool http_server::serve_one(connection& client) {
     return send(client, nullptr, to_response(*wrong), false);
   auto& head = std::get<request_head>(parsed);
   bool keep_alive = head.keep_alive;
-  auto response = answer(client, head, keep_alive);
+  const watch watched{client.socket(), stopping_};
+  auto response = answer(client, head, watched, keep_alive);
   return send(client, &head, std::move(response), keep_alive && !stopping_);
 }
 
-http_response http_server::answer(connection& client, request_head& head, bool& keep_alive) {
+http_response http_server::answer(connection& client, request_head& head, const watch& watched, bool& keep_alive) {
   auto& request = head.request;
   request.peer_address = client.peer_address();
   request.from_loopback = client.from_loopback();
-  watch watched{client.socket(), stopping_};
   request.client = &watched;
   auto limit = std::min(handler_.body_limit(request), options_.limits.body_bytes);
   bool announced_too_much = head.content_length.value_or(0) > limit;

@@ -56,7 +56,7 @@ class http_server : private httplib::Server {
   bool process_and_close_socket(socket_t socket) override;
   void serve(connection& client);
   bool serve_one(connection& client);
-  http_response answer(connection& client, request_head& head, bool& keep_alive);
+  http_response answer(connection& client, request_head& head, const watch& watched, bool& keep_alive);
   bool send(connection& client, const request_head* head, http_response response, bool keep_alive);
   void fill_response(httplib::Response& to);
   bool set_idle(socket_t socket, bool idle);

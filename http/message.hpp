@@ -22,6 +22,8 @@ class client_watch {
   virtual bool gone() const = 0;
   /// True once the server is being stopped; a long poll should then end.
   virtual bool stopping() const = 0;
+  /// Bytes of answers that have been handed to the system, and that the client has not taken yet.
+  virtual std::size_t unsent() const { return 0; }
 };
 
 /// One request, its body read whole.
@@ -33,7 +35,8 @@ struct http_request {
   std::string body;
   std::string peer_address;
   bool from_loopback = false;
-  const client_watch* client = nullptr;  ///< Null where there is no connection to watch.
+  /// Null where there is no connection to watch. Valid until the answer has been sent, also while it is streamed.
+  const client_watch* client = nullptr;
 
   /// The first header of that name, which is to be given in lower case.
   std::optional<std::string_view> header(std::string_view name) const {

@@ -17,6 +17,7 @@
 #include "actors/link_socket.hpp"
 #include "actors/link_tls.hpp"
 #include "actors/node.hpp"
+#include "actors/observer.hpp"
 #include "http/api.hpp"
 #include "http/http_server.hpp"
 #include "persistence/data_directory.hpp"
@@ -100,10 +101,14 @@ class program::parts {
     system_ = std::make_unique<caf::actor_system>(*config_);
     node_environment environment;
     environment.seed = draw_seed();
+    watcher_ = std::make_shared<observer>(options_.id, draw_seed());
+    environment.watcher = watcher_;
     node_ = std::make_unique<node>(*system_, options_, *directory_, environment);
     api_options for_api;
     for_api.cluster_token = token_;
     for_api.data_dir = options_.data_dir.string();
+    for_api.watcher = watcher_;
+    for_api.connections = [this] { return front_ ? front_->connections() : 0; };
     api_ = std::make_unique<api>(node_->port(), for_api);
     http_server_options for_server;
     for_server.host = options_.http.host;
@@ -136,6 +141,7 @@ class program::parts {
   std::optional<data_directory> directory_;
   std::unique_ptr<caf::actor_system_config> config_;
   std::unique_ptr<caf::actor_system> system_;
+  std::shared_ptr<observer> watcher_;
   std::unique_ptr<node> node_;
   std::unique_ptr<api> api_;
   std::unique_ptr<http_server> front_;

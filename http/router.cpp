@@ -72,7 +72,7 @@ std::size_t router::body_limit(const http_request& request) const {
   return found ? found->body_limit : default_body_limit;
 }
 
-http_response router::answer(const http_request& request) const {
+http_response router::answer(const http_request& request, const std::string** matched) const {
   std::vector<std::string_view> values;
   std::string allowed;
   auto found = find(request, values, allowed);
@@ -83,6 +83,8 @@ http_response router::answer(const http_request& request) const {
     response.set("Allow", allowed);
     return response;
   }
+  if (matched)
+    *matched = &found->path;
   routed_request routed{request, {}, {}};
   for (auto value : values) {
     auto decoded = percent_decode(value);

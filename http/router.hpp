@@ -51,7 +51,8 @@ class router {
   std::size_t body_limit(const http_request& request) const;
   /// Calls the handler. Without one: 404 `unknown_route`, or 405 `method_not_allowed` with `Allow`. HEAD is
   /// answered as GET.
-  http_response answer(const http_request& request) const;
+  /// `matched`, if given, is set to the template of the route that is called.
+  http_response answer(const http_request& request, const std::string** matched = nullptr) const;
 
  private:
   const route* find(const http_request& request, std::vector<std::string_view>& values, std::string& allowed) const;

@@ -473,7 +473,9 @@ TEST_CASE("api: raft routes are for holders of the token, or loopback where ther
   CHECK(status(open, {{"origin", "http://evil"}}) == 403);
   open.loopback = false;
   CHECK(status(open, {}) == 403);
-  front guarded{api_options{"secret", {}, {}, {}}};
+  api_options with_token;
+  with_token.cluster_token = "secret";
+  front guarded{with_token};
   CHECK(status(guarded, {}) == 401);
   CHECK(header(guarded.ask("GET", "/api/raft/log"), "WWW-Authenticate") == "Bearer");
   CHECK(status(guarded, {{"authorization", "Bearer wrong!"}}) == 403);

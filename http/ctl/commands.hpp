@@ -24,6 +24,15 @@ exit_status show_cluster(session& s);
 /// An empty `to` leaves the choice to the leader.
 exit_status transfer_leadership(session& s, const std::string& to);
 
+struct monitor_options {
+  std::chrono::milliseconds interval{2000};
+  bool once = false;
+  bool in_place = false;  ///< Write each picture over the one before: `out` is a terminal.
+};
+/// Nodes, links, queue and workers as the node sees them that answers, again and again until SIGINT or SIGTERM. Goes on
+/// when no node answers, unless it is asked for one picture only.
+exit_status monitor(session& s, const monitor_options& options);
+
 // -- tasks --------------------------------------------------------------------
 
 struct submit_options {

@@ -26,6 +26,8 @@ struct command_line {
   std::function<exit_status(session&, const std::vector<endpoint>&)> run;
 
   std::string name, value;
+  monitor_options monitor;
+  int monitor_interval_s = 2;
   submit_options submit;
   list_options list;
   std::vector<std::string> ids;
@@ -95,6 +97,16 @@ void add_cluster_commands(CLI::App& app, command_line& line) {
 
   auto health = app.add_subcommand("health", "Whether each node given by --coordinator is ready to serve, or why not");
   health->callback([&line] { line.run = [](session& s, const auto& nodes) { return show_health(s, nodes); }; });
+  auto watch = app.add_subcommand("monitor", "Nodes, links, queue and workers as one table, again and again");
+  watch->add_flag("--once", line.monitor.once, "Only once");
+  watch->add_option("--interval", line.monitor_interval_s, "Seconds from one look to the next")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 3600));
+  on(watch, line, [&line](session& s) {
+    line.monitor.interval = std::chrono::seconds{line.monitor_interval_s};
+    line.monitor.in_place = ::isatty(STDOUT_FILENO) == 1;
+    return monitor(s, line.monitor);
+  });
 
   auto worker = app.add_subcommand("worker", "Workers");
   worker->require_subcommand(1);

@@ -93,6 +93,14 @@ class raw_http {
     return receive();
   }
 
+  /// Takes what has come, or comes next, as it is. False if the server has closed or the time-out passed first.
+  bool read_some(std::string& to, std::chrono::milliseconds timeout) {
+    if (in_.empty() && !fill(std::chrono::steady_clock::now() + timeout))
+      return false;
+    to += std::exchange(in_, {});
+    return true;
+  }
+
   /// Whether the server closes the connection within the time-out; what it still sends is passed over.
   bool closes_within(std::chrono::milliseconds timeout) {
     auto deadline = std::chrono::steady_clock::now() + timeout;

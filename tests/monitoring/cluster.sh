@@ -1,0 +1,87 @@
+# shellcheck shell=bash
+# A cluster of three nodes as processes, for the scripts beside this one, which source it. Everything that was started is
+# ended by its id when the script ends, and also when the script is killed.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+bin=${COORDINATOR_BIN:-$root/build/release/bin}
+state=$(mktemp -d "${TMPDIR:-/tmp}/monitoring.XXXXXX")
+export HOME=$state
+declare -A pid_of
+declare -a http_port cluster_port
+
+die() {
+  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  exit 1
+}
+
+clean_up() {
+  local status=$? name
+  trap - EXIT
+  declare -F before_clean_up >/dev/null && before_clean_up
+  for name in "${!pid_of[@]}"; do kill -KILL "${pid_of[$name]}" 2>/dev/null; done
+  wait 2>/dev/null
+  [ "$status" -eq 0 ] || tail -n 5 "$state"/*.log >&2
+  rm -rf "$state"
+  exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 143' INT TERM HUP
+
+# launch NAME COMMAND…
+launch() {
+  local name=$1
+  shift
+  setpriv --pdeathsig KILL "$@" >>"$state/$name.log" 2>&1 </dev/null &
+  pid_of[$name]=$!
+}
+
+# wait_until SECONDS WHAT COMMAND…
+wait_until() {
+  local deadline=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@"; do
+    [ "$SECONDS" -lt "$deadline" ] || die "not in time: $what"
+    sleep 0.1
+  done
+}
+
+pick_ports() {
+  local taken=" " i kind port
+  for i in 1 2 3; do
+    for kind in http_port cluster_port; do
+      # Below the ports that the kernel gives to outgoing connections.
+      while :; do
+        port=$((12000 + RANDOM % 18000))
+        case $taken in *" $port "*) continue ;; esac
+        [ -n "$(ss -Hltn "sport = :$port")" ] || break
+      done
+      taken+="$port "
+      declare -g "${kind}[$i]=$port"
+    done
+  done
+}
+
+start_node() {
+  local i=$1 peers='' other
+  for other in 1 2 3; do
+    [ "$other" = "$i" ] || peers+=${peers:+,}node-$other=127.0.0.1:${http_port[other]}:${cluster_port[other]}
+  done
+  launch "node-$i" "$bin/coordinator" --node-id "node-$i" --host 127.0.0.1 --port "${http_port[i]}" \
+    --cluster-port "${cluster_port[i]}" --data-dir "$state/node-$i" --enable-redundancy --peers "$peers" \
+    --cluster-secret-file "$state/secret"
+}
+
+url() { printf 'http://127.0.0.1:%s' "${http_port[$1]}"; }
+urls() { printf '%s,%s,%s' "$(url 1)" "$(url 2)" "$(url 3)"; }
+ctl() { "$bin/coordctl" --coordinator "$(urls)" "$@"; }
+ask() { curl -sf --max-time 5 "$(url "$1")$2"; }
+leader() { ctl --patience 2 -o json cluster show 2>/dev/null | jq -r '.leader // empty'; }
+all_healthy() { ctl --patience 1 -o json cluster show 2>/dev/null | jq -e '.leader != null and .quorum.healthy == 3' >/dev/null; }
+
+start_cluster() {
+  local i
+  (umask 077 && head -c 32 /dev/urandom | base64 >"$state/secret")
+  pick_ports
+  for i in 1 2 3; do start_node "$i"; done
+  wait_until 60 "a leader and three healthy nodes" all_healthy
+}
