@@ -147,6 +147,7 @@ struct run_view {
   std::string run_id;
   std::uint64_t tasks = 0;
   status_counts by_status{};
+  std::uint64_t passed = 0;       ///< Of the completed ones, those whose result has the outcome `passed`.
   std::int64_t submitted_ms = 0;  ///< Of its first task.
   std::int64_t finished_ms = 0;   ///< Of its last one, once all are final; else 0.
 };

@@ -190,6 +190,7 @@ run_view work_table::view(const interned<run_tasks>::item& item) const {
   result.run_id = item.name;
   result.tasks = run.tasks.size();
   result.by_status = run.by_status;
+  result.passed = run.passed;
   result.submitted_ms = tasks_[run.tasks.all[run.tasks.first]].submitted_ms;
   std::uint64_t ended = 0;
   for (auto status : {task_status::completed, task_status::failed, task_status::cancelled})

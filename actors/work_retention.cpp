@@ -47,6 +47,7 @@ void work_table::retire(task_ordinal ordinal) {
   const auto run = t.run;
   const auto type = t.type;
   --runs_[run].value.by_status[static_cast<std::size_t>(t.status)];
+  runs_[run].value.passed -= t.has_passed();
   tasks_.remove(ordinal);
   remove_from(runs_[run].value.tasks);
   if (runs_[run].value.tasks.size() == 0) {

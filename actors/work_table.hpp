@@ -173,6 +173,10 @@ class work_table {
     bool touched = false;
 
     bool is_active() const { return status == task_status::assigned || status == task_status::running; }
+    /// Looks at the text alone: inside a string its quotes would be escaped.
+    bool has_passed() const {
+      return status == task_status::completed && result_json.find(R"("outcome":"passed")") != std::string::npos;
+    }
   };
   struct worker {
     std::string id;
@@ -214,6 +218,7 @@ class work_table {
     task_list tasks;
     task_ordinal began = 0;  ///< Its first task, when it came or was loaded: its place among the runs.
     status_counts by_status{};
+    std::uint64_t passed = 0;
     std::int64_t last_finished_ms = 0;
   };
   struct worker_tasks {

@@ -169,6 +169,7 @@ void work_table::enter(task& t) {
   }
   run.tasks.all.push_back(t.ordinal);
   ++run.by_status[static_cast<std::size_t>(t.status)];
+  run.passed += t.has_passed();
   run.last_finished_ms = std::max(run.last_finished_ms, t.finished_ms);
   types_[t.type].value.all.push_back(t.ordinal);
   if (t.status == task_status::pending)
@@ -183,6 +184,7 @@ void work_table::set_status(task& t, task_status to, context c) {
   tasks_by_status_[static_cast<std::size_t>(from)].erase(t.ordinal);
   --run.by_status[static_cast<std::size_t>(from)];
   t.status = to;
+  run.passed += t.has_passed();
   tasks_by_status_[static_cast<std::size_t>(to)].insert(t.ordinal);
   ++run.by_status[static_cast<std::size_t>(to)];
   if (to == task_status::pending) {

@@ -119,6 +119,7 @@ json render(const run_view& run, std::int64_t now_ms) {
   for (std::size_t i = 0; i < task_status_count; ++i)
     counts[std::string{to_string(static_cast<task_status>(i))}] = run.by_status[i];
   out["by_status"] = std::move(counts);
+  out["passed"] = run.passed;
   out["submitted_ms"] = time_or_null(run.submitted_ms);
   out["finished_ms"] = time_or_null(run.finished_ms);
   out["duration_ms"] = std::max<std::int64_t>((run.finished_ms > 0 ? run.finished_ms : now_ms) - run.submitted_ms, 0);

@@ -165,6 +165,7 @@ struct watched_node {
     tasks.push_back(t);
     ++run.tasks;
     ++run.by_status[static_cast<std::size_t>(status)];
+    run.passed += result.is_object() && result["outcome"] == "passed";
   }
 
   test::raw_http::answer get(const std::string& target) {
@@ -175,7 +176,7 @@ struct watched_node {
 
   std::shared_ptr<observer> watcher = std::make_shared<observer>(node_id{"node-1"}, 0xabc);
   test::fake_port port;
-  run_view run{"r 1", 0, {}, 1'000, 0};
+  run_view run{"r 1", 0, {}, 0, 1'000, 0};
   std::vector<task_view> tasks;
   std::optional<api> routes;
   std::optional<http_server> server;
@@ -405,6 +406,7 @@ TEST_CASE("runs: counts, the slowest, and failures with the end of their output"
   node.add_task("e", task_status::cancelled, nullptr);
   auto list = json::parse(node.get("/api/runs?limit=1").body);
   CHECK(list["runs"][0]["tasks"] == 5);
+  CHECK(list["runs"][0]["passed"] == 1);
   CHECK(list["runs"][0]["finished_ms"].is_null());
   CHECK(list["next_cursor"] == "abc");
   auto run = json::parse(node.get("/api/runs/r%201").body);

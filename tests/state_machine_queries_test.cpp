@@ -168,3 +168,69 @@ TEST_CASE("queries: the whole state holds everything at one index") {
   CHECK(state.last_applied == x.machine().last_applied().value);
   CHECK(state.last_applied_term == 1);
 }
+
+TEST_CASE("queries: runs come newest first, page by page, with what passed") {
+  state_driver x;
+  x.worker("w", 100);
+  for (std::string run : {"first", "second", "third", "second"}) {
+    auto spec = task("task-" + std::to_string(x.get<counts_view>(get_counts{}).tasks_by_status[0]));
+    spec.run_id = run;
+    x.run(submit_tasks{{spec, task("without-" + spec.task_id)}});
+  }
+  auto done = x.claim("w", 100);
+  for (std::size_t i = 0; i < done.size(); ++i)
+    x.run(complete_task{done[i], "w", 1, i < 4 ? R"({"outcome":"passed"})" : R"({"output":"\"outcome\":\"passed\""})"});
+  for (int restarted = 0; restarted < 2; ++restarted) {
+    list_runs query;
+    query.limit = 2;
+    auto page = x.get<run_page>(query);
+    REQUIRE(page.runs.size() == 2);
+    CHECK(page.runs[0].run_id == "third");
+    CHECK(page.runs[1].run_id == "second");
+    CHECK(page.runs[1].tasks == 2);
+    CHECK(page.runs[1].by_status[static_cast<std::size_t>(task_status::completed)] == 2);
+    CHECK(page.runs[1].passed == 1);
+    REQUIRE_FALSE(page.next_cursor.empty());
+    query.cursor = page.next_cursor;
+    page = x.get<run_page>(query);
+    REQUIRE(page.runs.size() == 1);
+    CHECK(page.runs[0].run_id == "first");
+    CHECK(page.next_cursor.empty());
+    x.restart();
+  }
+  // The oldest leave, and their runs with the last of them.
+  x.now_ms += 1'000;
+  x.run(retire_tasks{x.now_ms, 2});
+  list_runs all_runs;
+  CHECK(x.get<run_page>(all_runs).runs.size() == 2);
+  x.run(retire_tasks{x.now_ms, 500});
+  CHECK(x.get<run_page>(all_runs).runs.empty());
+  all_runs.cursor = "%";
+  CHECK(std::holds_alternative<query_error>(x.machine().answer(query{all_runs})));
+}
+
+TEST_CASE("queries: figures tell what waits for which workers since when, and what the workers do") {
+  state_driver x;
+  x.worker("w", 1);
+  x.worker("gone", 1);
+  x.run(mark_offline{{"gone"}});
+  auto plain = task("plain");
+  auto urgent = task("urgent");
+  urgent.priority = 5;
+  auto cuda = task("cuda");
+  cuda.requirements = {{"cuda", true}};
+  x.run(submit_tasks{{plain}});
+  auto first = x.task("plain").submitted_ms;
+  x.now_ms += 1'000;
+  x.run(submit_tasks{{urgent, cuda}});
+  auto figures = x.get<figures_view>(get_figures{});
+  REQUIRE(figures.waiting.size() == 2);
+  CHECK(figures.waiting[0].tasks == 2);
+  CHECK(figures.waiting[0].requirements.empty());
+  CHECK(figures.waiting[0].oldest_submitted_ms == first);
+  CHECK(figures.waiting[1].requirements.contains("cuda"));
+  CHECK(figures.waiting[1].oldest_submitted_ms > first);
+  CHECK(figures.tasks_by_status[0] == 3);
+  CHECK(figures.workers_by_status[static_cast<std::size_t>(worker_status::offline)] == 1);
+  CHECK(figures.workers_by_status[static_cast<std::size_t>(worker_status::idle)] == 1);
+}

@@ -201,9 +201,10 @@ function renderTimeline(doc) {
   }
   const part = (ms) => `${Math.max(0, Math.min(100, (ms - begin) / TIMELINE_MS * 100))}%`;
   const pieces = spans.filter((s) => s.to > begin).map((s) => {
-    const piece = el("i", { text: s.leader || "", title: `${s.leader || "no leader"} from ${clock(s.from)}` });
+    const share = (Math.min(s.to, end) - Math.max(s.from, begin)) / TIMELINE_MS * 100;
+    const piece = el("i", { text: share > 9 ? s.leader : "", title: `${s.leader || "no leader"} from ${clock(s.from)}` });
     piece.style.left = part(s.from);
-    piece.style.width = `${Math.max(0.4, (Math.min(s.to, end) - Math.max(s.from, begin)) / TIMELINE_MS * 100)}%`;
+    piece.style.width = `${Math.max(0.4, share)}%`;
     piece.style.background = s.leader ? color(s.leader, doc.nodes) : "var(--bad)";
     return piece;
   });
@@ -308,19 +309,22 @@ function renderWorkers(doc) {
   const words = Object.entries(by).filter(([, n]) => n > 0).map(([status, n]) => `${count(n)} ${status}`);
   setText($("workers-hint"), total ? words.join(", ") + (doc.workers.length < total ? `; the first ${count(doc.workers.length)} are shown` : "") : "");
   const items = doc.workers.map((w) => {
-    const what = w.running.length ? w.running.join(", ") : w.status === "offline" ? "silent" : "nothing";
+    const what = w.running.length ? w.running.join(", ") : w.status === "offline" ? "not heard of" : "nothing to run";
     const shown = w.running.length > 1 ? `${w.running[0]} and ${w.running.length - 1} more` : what;
     return el("li", { "data-status": w.status },
-      el("div", { class: "who" }, el("b", { text: w.worker_id, title: w.worker_id }), el("span", { class: "self", text: `${w.running.length}/${w.slots}` })),
-      el("div", { class: "what", title: what, text: `${w.status} · ${shown}` }));
+      el("div", { class: "who" }, el("b", { text: w.worker_id, title: w.worker_id }), el("span", { class: "self", text: `${w.status} ${w.running.length}/${w.slots}` })),
+      el("div", { class: "what", title: what, text: shown }));
   });
   $("workers").replaceChildren(...(items.length ? items : [el("li", { class: "empty", text: "No worker has registered." })]));
 }
 
+const notPassed = (run) => run.by_status.completed - run.passed + run.by_status.failed;
+
 function runProgress(run) {
   const s = run.by_status;
-  const bar = el("div", { class: "progress", role: "img", "aria-label": `${s.completed} of ${run.tasks} completed, ${s.failed} failed` });
-  for (const [kind, n] of [["done", s.completed], ["failed", s.failed], ["cancelled", s.cancelled], ["active", s.running + s.assigned]]) {
+  const bad = notPassed(run);
+  const bar = el("div", { class: "progress", role: "img", "aria-label": `${run.passed} of ${run.tasks} passed, ${bad} did not` });
+  for (const [kind, n] of [["done", run.passed], ["failed", bad], ["cancelled", s.cancelled], ["active", s.running + s.assigned]]) {
     if (!n) continue;
     const piece = el("i", { class: kind });
     piece.style.width = `${n / run.tasks * 100}%`;
@@ -360,7 +364,8 @@ function renderRuns(doc) {
       details.addEventListener("toggle", () => { if (details.open) loadRun(run.run_id, details.lastElementChild); });
     const s = run.by_status;
     const open = s.pending + s.blocked + s.assigned + s.running;
-    const words = [`${count(s.completed)} of ${count(run.tasks)} completed`, s.failed ? `${count(s.failed)} failed` : "", s.cancelled ? `${count(s.cancelled)} cancelled` : "", open ? `${count(open)} open` : ""].filter(Boolean).join(", ");
+    const bad = notPassed(run);
+    const words = [`${count(run.passed)} of ${count(run.tasks)} passed`, bad ? `${count(bad)} failed` : "", s.cancelled ? `${count(s.cancelled)} cancelled` : "", open ? `${count(open)} open` : ""].filter(Boolean).join(", ");
     const key = words + run.finished_ms;
     if (details.dataset.key !== key) {
       if (details.open && details.dataset.key) loadRun(run.run_id, details.lastElementChild);
@@ -368,7 +373,7 @@ function renderRuns(doc) {
     }
     details.firstElementChild.replaceChildren(
       el("span", { class: "run", text: run.run_id, title: run.run_id }), runProgress(run),
-      el("span", { class: "counts", text: words }), el("span", { class: "time", text: duration(run.duration_ms) }));
+      el("span", { class: bad ? "counts bad" : "counts", text: words }), el("span", { class: "time", text: duration(run.duration_ms) }));
     return details;
   });
   if (!items.length) box.replaceChildren(el("p", { class: "empty", text: "No runs yet." }));

@@ -32,6 +32,10 @@ while read -r name; do
 done <"$state/named"
 [ "$missing" -eq 0 ] || exit 1
 
+ctl monitor --once | grep -Eq '^node-1 +(LEADER|FOLLOWER) ' || die "coordctl monitor does not show node-1"
+ctl -o json monitor --once | jq -e '(.nodes | length) == 3 and .failure_tolerance == 1' >/dev/null ||
+  die "coordctl monitor as JSON is not what it should be"
+
 # A scrape does not wait: not for long polls, not for a node that is gone.
 ctl kv get key >/dev/null
 curl -sf -X POST "$(url 1)/api/workers/register" -d '{"worker_id":"w","host":"h","port":1,"capabilities":[]}' >/dev/null ||

@@ -39,12 +39,15 @@ take() {
   start_browser "$2" "$3" "$4"
   go_to "$(url "${here#node-}")/"
   wait_until 30 "the page" says '#link-text' live
+  # The window as high as the page, so that the picture is all of it.
+  devtools Emulation.setDeviceMetricsOverride \
+    "{\"width\":$2,\"height\":$(evaluate 'return document.documentElement.scrollHeight'),\"deviceScaleFactor\":1,\"mobile\":false}" >/dev/null
   sleep 3
-  devtools Page.captureScreenshot '{"format":"png","captureBeyondViewport":true}' | jq -r .data | base64 -d >"$images/$1.png"
+  driver GET "/session/$session/screenshot" | jq -r .value | base64 -d >"$images/$1.png"
   [ -s "$images/$1.png" ] || die "no picture"
   end_browser
 }
-take monitor_light 1280 1560 light
-take monitor_dark 1280 1560 dark
-take monitor_narrow 390 2400 light
+take monitor_light 1280 900 light
+take monitor_dark 1280 900 dark
+take monitor_narrow 390 844 light
 ls -l "$images"
