@@ -294,7 +294,7 @@ using replication_actor = peer_replication::extend<
     caf::reacts_to<snapshot_read>, caf::reacts_to<snapshot_stored>, caf::reacts_to<snapshot_loaded>,
     /// From the HTTP front.
     caf::reacts_to<get_raft_status>, caf::reacts_to<injected_vote>, caf::reacts_to<injected_append>,
-    caf::reacts_to<get_log>,
+    caf::reacts_to<injected_state>, caf::reacts_to<get_log>,
     /// Own timer, once a heartbeat interval.
     caf::reacts_to<keeper_tick>>;
 

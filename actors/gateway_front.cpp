@@ -91,6 +91,13 @@ class actor_gateway_port final : public gateway_port {
                                                              std::string{shutting_down})});
   }
 
+  void inject(install_snapshot x,
+              std::function<void(std::optional<install_snapshot_reply>, std::string)> done) override {
+    caf::anon_send(deps_.keeper,
+                   injected_state{std::move(x), at_any_rate(std::move(done), std::optional<install_snapshot_reply>{},
+                                                            std::string{shutting_down})});
+  }
+
   void read_log(log_index from, std::uint32_t limit, completion<std::vector<log_entry>> done) override {
     caf::anon_send(deps_.keeper, get_log{from, limit, at_any_rate(std::move(done), std::vector<log_entry>{})});
   }

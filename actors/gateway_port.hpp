@@ -115,6 +115,9 @@ class gateway_port {
   /// Raft messages that came over HTTP; checked as a peer's, and for membership. An error is one sentence.
   virtual void inject(request_vote, std::function<void(std::optional<request_vote_reply>, std::string)> done) = 0;
   virtual void inject(append_entries, std::function<void(std::optional<append_entries_reply>, std::string)> done) = 0;
+  /// A whole state, in one piece.
+  virtual void inject(install_snapshot,
+                      std::function<void(std::optional<install_snapshot_reply>, std::string)> done) = 0;
 
   /// Entries of the log from `from` on, committed or not; at most `limit`, and at most some megabytes.
   virtual void read_log(log_index from, std::uint32_t limit, completion<std::vector<log_entry>> done) = 0;

@@ -602,6 +602,12 @@ struct injected_append {
   std::function<void(std::optional<append_entries_reply>, std::string error)> done;
 };
 
+/// A whole state, as one install_snapshot; answered once it is installed, or it is clear that it will not be.
+struct injected_state {
+  install_snapshot whole;
+  std::function<void(std::optional<install_snapshot_reply>, std::string error)> done;
+};
+
 /// Reads entries of the log, committed or not; at most `limit`.
 struct get_log {
   log_index from;

@@ -344,7 +344,8 @@ replication_actions replication::on_written(std::uint64_t number, const std::str
   if (writing_last_ > durable_index_)
     durable_index_ = writing_last_;
   log_.keep_from(durable_index_ + 1);
-  log_.compact(first);
+  if (first <= log_.last_index() + 1 || !config_.defects.any())
+    log_.compact(first);
   end_install(actions);
   while (!held_.empty() && held_.front().write <= durable_write_) {
     actions.messages.push_back(std::move(held_.front().message));

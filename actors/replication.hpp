@@ -167,6 +167,8 @@ class replication {
   replication_actions on_copy_read(std::uint64_t request, std::string data, std::uint32_t crc, const std::string& error,
                                    instant now);
   replication_actions on_install_snapshot(install_snapshot, instant now);
+  /// A whole state that came over HTTP, under the number of the injected message.
+  replication_actions on_injected_snapshot(install_snapshot, std::uint64_t injected, instant now);
   replication_actions on_install_snapshot_reply(const install_snapshot_reply&, instant now);
   replication_actions on_snapshot_stored(std::uint64_t number, std::uint64_t offset, const std::string& error,
                                          bool damaged, instant now);
@@ -258,6 +260,7 @@ class replication {
   /// A snapshot on its way in.
   struct arriving {
     sender source;
+    std::uint64_t injected = 0;  ///< Not 0: it came over HTTP, as this message.
     snapshot_info what;
     std::uint64_t passed_on = 0;  ///< Bytes before it have been given away to be stored.
     std::uint64_t stored = 0;
@@ -323,8 +326,10 @@ class replication {
   void drop_copy(replication_actions&);
   bool is_wanted(const snapshot_info&) const;
   bool may_replace_arriving(const install_snapshot&, instant now) const;
-  void say_snapshot(const sender&, std::uint64_t number, std::uint64_t offset, install_snapshot_reply::outcome,
+  void say_of_arriving(install_snapshot_reply::outcome, replication_actions&);
+  void say_snapshot(const reply_address&, std::uint64_t number, std::uint64_t offset, install_snapshot_reply::outcome,
                     replication_actions&);
+  void give_up_arriving(replication_actions&);
   void begin_install();
   void end_install(replication_actions&);
   void compare_digests(log_index, replication_actions&);

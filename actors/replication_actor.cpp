@@ -52,7 +52,11 @@ struct deliver {
       self->send(p->handles.replication, std::move(x));
   }
   void operator()(install_snapshot_reply& x) const {
-    if (auto p = peer())
+    if (to.injected != 0) {
+      auto asked = self->state.states.extract(to.injected);
+      if (!asked.empty())
+        asked.mapped().done(x, {});
+    } else if (auto p = peer())
       self->send(p->handles.replication, std::move(x));
   }
   void operator()(state_digest& x) const {
@@ -367,6 +371,25 @@ void on_injected_append(self_pointer self, injected_append ask) {
   run(self, core.on_append_entries(std::move(request), {{}, number}, now(self)));
 }
 
+void on_injected_state(self_pointer self, injected_state ask) {
+  auto& state = self->state;
+  auto& core = *state.core;
+  auto& leader = ask.whole.leader;
+  auto error = refuse_injected(self, leader.id, "leader_id");
+  if (error.empty() && ask.whole.term == core.current_term() && !core.leader().empty() && core.leader() != leader.id)
+    error = "term " + std::to_string(ask.whole.term.value) + " has a leader already: \"" + core.leader().value + "\"";
+  if (!error.empty()) {
+    ask.done(std::nullopt, std::move(error));
+    return;
+  }
+  leader.incarnation = core.log().members().find(leader.id)->incarnation;
+  ask.whole.what.number = state.random() | 1;
+  auto whole = std::move(ask.whole);
+  auto number = ++state.last_injected;
+  state.states.emplace(number, std::move(ask));
+  run(self, core.on_injected_snapshot(std::move(whole), number, now(self)));
+}
+
 void on_get_log(self_pointer self, get_log ask) {
   auto& state = self->state;
   auto& log = state.core->log();
@@ -516,6 +539,7 @@ replication_actor::behavior_type replication_behavior(self_pointer self, replica
       [=](get_raft_status& ask) { ask.done(status(self)); },
       [=](injected_vote& ask) { on_injected_vote(self, std::move(ask)); },
       [=](injected_append& ask) { on_injected_append(self, std::move(ask)); },
+      [=](injected_state& ask) { on_injected_state(self, std::move(ask)); },
       [=](get_log& ask) { on_get_log(self, std::move(ask)); },
       // The timer.
       [=](keeper_tick) { on_tick(self); },

@@ -47,6 +47,7 @@ struct replication_state {
   std::uint64_t last_injected = 0;
   std::map<std::uint64_t, injected_vote> votes;
   std::map<std::uint64_t, injected_append> appends;
+  std::map<std::uint64_t, injected_state> states;
   std::uint64_t last_log_read = 0;
   std::map<std::uint64_t, get_log> log_reads;
 

@@ -255,17 +255,24 @@ void replication::tend_snapshots(replication_actions& actions, instant now) {
 /// Whether this state would be worth having. A node that can use its own wants only what is ahead of all that was
 /// handed to its state machine; one that cannot wants any that its log goes on from.
 bool replication::is_wanted(const snapshot_info& what) const {
-  if (config_.defects.has(defect::older_snapshot_installed))
-    return true;
-  return state_usable() ? what.base.index > handed_ : what.base.index >= log_.base().index;
+  bool usable = state_usable() && !config_.defects.has(defect::older_snapshot_installed);
+  return usable ? what.base.index > handed_ : what.base.index >= log_.base().index;
 }
 
-void replication::say_snapshot(const sender& to, std::uint64_t number, std::uint64_t offset,
+void replication::say_snapshot(const reply_address& to, std::uint64_t number, std::uint64_t offset,
                                install_snapshot_reply::outcome result, replication_actions& actions) {
   install_snapshot_reply reply{config_.self, state_.current_term, state_.current_term, number, offset, result, {}};
   if (result == install_snapshot_reply::outcome::installed)
     reply.match_index = std::max(std::min(durable_index_, matched_), log_.base().index);
-  say({to.id, 0}, reply, actions);
+  say(to, reply, actions);
+}
+
+/// Word of what is arriving, to the one who sends it; while pieces come only to a leader, who waits for it.
+void replication::say_of_arriving(install_snapshot_reply::outcome result, replication_actions& actions) {
+  auto& one = *arriving_;
+  bool waits = result != install_snapshot_reply::outcome::receiving;
+  if (one.injected != 0 ? waits : one.source.id == leader_)
+    say_snapshot({one.source.id, one.injected}, one.what.number, one.stored, result, actions);
 }
 
 /// A late piece of an older one, or one that comes while another is being installed, changes nothing.
@@ -292,13 +299,13 @@ replication_actions replication::on_install_snapshot(install_snapshot piece, ins
     return actions;
   }
   accept_leader(piece.leader, piece.term, false, actions, now);
-  bool same = arriving_ && arriving_->source == piece.leader && arriving_->what == piece.what;
+  bool same =
+      arriving_ && arriving_->injected == 0 && arriving_->source == piece.leader && arriving_->what == piece.what;
   if (!same && !is_wanted(piece.what)) {
-    say_snapshot(piece.leader, piece.what.number, 0, outcome::useless, actions);
+    say_snapshot({piece.leader.id, 0}, piece.what.number, 0, outcome::useless, actions);
   } else if (same || may_replace_arriving(piece, now)) {
     if (!same) {
-      if (arriving_)
-        actions.discards.push_back(arriving_->what.number);
+      give_up_arriving(actions);
       arriving_.emplace();
       arriving_->source = piece.leader;
       arriving_->what = piece.what;
@@ -310,8 +317,43 @@ replication_actions replication::on_install_snapshot(install_snapshot piece, ins
       arriving_->passed_on += piece.data.size();
       actions.pieces.push_back({piece.leader.id, piece.what, piece.offset, std::move(piece.data)});
     } else if (piece.data.empty()) {
-      say_snapshot(piece.leader, piece.what.number, arriving_->stored, outcome::receiving, actions);
+      say_snapshot({piece.leader.id, 0}, piece.what.number, arriving_->stored, outcome::receiving, actions);
     }
+  }
+  finish(actions, now);
+  return actions;
+}
+
+void replication::give_up_arriving(replication_actions& actions) {
+  if (!arriving_)
+    return;
+  actions.discards.push_back(arriving_->what.number);
+  if (arriving_->injected != 0)
+    say_of_arriving(install_snapshot_reply::outcome::useless, actions);
+  arriving_.reset();
+}
+
+replication_actions replication::on_injected_snapshot(install_snapshot whole, std::uint64_t injected, instant now) {
+  replication_actions actions;
+  reply_address to{whole.leader.id, injected};
+  using outcome = install_snapshot_reply::outcome;
+  bool taken = formed() && whole.term >= state_.current_term && writable() && role_ != node_role::leader;
+  if (taken)
+    accept_leader(whole.leader, whole.term, true, actions, now);
+  if (!taken || installing_ || !is_wanted(whole.what)) {
+    say_snapshot(to, whole.what.number, 0, outcome::useless, actions);
+  } else {
+    give_up_arriving(actions);
+    arriving_.emplace();
+    arriving_->source = whole.leader;
+    arriving_->injected = injected;
+    arriving_->what = whole.what;
+    // Its members are those that this node knows: what came over HTTP says nothing of them.
+    arriving_->what.base.members = log_.members();
+    arriving_->what.base.members_index = std::min(log_.members_index(), whole.what.base.index);
+    arriving_->last_piece = now.steady;
+    arriving_->passed_on = whole.data.size();
+    actions.pieces.push_back({whole.leader.id, arriving_->what, 0, std::move(whole.data)});
   }
   finish(actions, now);
   return actions;
@@ -322,16 +364,15 @@ replication_actions replication::on_snapshot_stored(std::uint64_t number, std::u
   replication_actions actions;
   if (!arriving_ || arriving_->what.number != number)
     return actions;
-  auto source = arriving_->source;
   using outcome = install_snapshot_reply::outcome;
-  if (!error.empty()) {
-    arriving_.reset();
-    if (damaged && source.id == leader_)
-      say_snapshot(source, number, 0, outcome::damaged, actions);
-  } else {
+  if (error.empty()) {
     arriving_->stored = std::max(arriving_->stored, offset);
-    if (source.id == leader_)
-      say_snapshot(source, number, arriving_->stored, outcome::receiving, actions);
+    say_of_arriving(outcome::receiving, actions);
+  } else {
+    // A sender is asked for another one only where this one was no good.
+    if (damaged || arriving_->injected != 0)
+      say_of_arriving(outcome::damaged, actions);
+    arriving_.reset();
   }
   finish(actions, now);
   return actions;
@@ -343,8 +384,7 @@ replication_actions replication::on_snapshot_loaded(std::uint64_t number, const 
   if (!arriving_ || arriving_->what.number != number || installing_ || !writable() || !is_wanted(arriving_->what)) {
     actions.discards.push_back(number);
     if (arriving_ && arriving_->what.number == number) {
-      if (arriving_->source.id == leader_)
-        say_snapshot(arriving_->source, number, 0, install_snapshot_reply::outcome::useless, actions);
+      say_of_arriving(install_snapshot_reply::outcome::useless, actions);
       arriving_.reset();
     }
     finish(actions, now);
@@ -407,9 +447,8 @@ void replication::end_install(replication_actions& actions) {
   state_error_.clear();
   evidence_.clear();
   digests_.clear();
-  if (arriving_->source.id == leader_)
-    say_snapshot(arriving_->source, arriving_->what.number, arriving_->what.size,
-                 install_snapshot_reply::outcome::installed, actions);
+  arriving_->stored = arriving_->what.size;
+  say_of_arriving(install_snapshot_reply::outcome::installed, actions);
   arriving_.reset();
 }
 

@@ -9,6 +9,8 @@ namespace {
 constexpr std::size_t value_limit = limits::value_size;
 /// For routes whose body has a few fields.
 constexpr std::size_t small_body = 1 << 20;
+/// For the whole state with its image.
+constexpr std::size_t state_body = 64 << 20;
 
 }  // namespace
 
@@ -58,7 +60,7 @@ void api::add_routes() {
   add("GET", "/api/health/state_checksum", &api::get_state_checksum);
   add("POST", "/api/raft/request_vote", &api::post_request_vote, small_body);
   add("POST", "/api/raft/append_entries", &api::post_append_entries);
-  add("POST", "/api/raft/sync_state", &api::post_sync_state);
+  add("POST", "/api/raft/sync_state", &api::post_sync_state, state_body);
   add("GET", "/api/raft/log", &api::get_log);
   add("GET", "/api/state", &api::get_state);
   add("POST", "/api/snapshots", &api::post_snapshot, small_body);

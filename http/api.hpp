@@ -77,6 +77,8 @@ class api : public request_handler {
   std::optional<problem> refuse_stranger(const routed_request& r) const;
   /// Whether this node's log has an entry of that term at that index.
   bool same_history(log_index, term_number);
+  http_response install_image(install_snapshot whole);
+  std::variant<std::string, problem> make_image(const routed_request&);
 
   // What the monitor's routes share.
   std::optional<figures_view> figures();

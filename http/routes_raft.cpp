@@ -1,3 +1,5 @@
+#include <charconv>
+
 #include "http/api.hpp"
 #include "http/command_json.hpp"
 #include "http/json_reader.hpp"
@@ -13,6 +15,8 @@ using nlohmann::ordered_json;
 /// Past this a number is no longer exact in every client, and a term would have no room left to grow.
 constexpr std::int64_t largest_ordinal = std::int64_t{1} << 52;
 constexpr std::chrono::milliseconds injection_time{10'000};
+/// A state is checked row by row before it is installed.
+constexpr std::chrono::milliseconds installation_time{60'000};
 
 std::uint64_t ordinal_field(object_reader& reader, std::string_view name, std::int64_t least) {
   return static_cast<std::uint64_t>(reader.integer(name, least, largest_ordinal));
@@ -37,19 +41,49 @@ struct injected {
 
 /// Hands a Raft message to the keeper and waits for what it says, or why it refused to look at it.
 template <class Reply, class Message>
-std::variant<Reply, problem> inject(gateway_port& port, Message message) {
+std::variant<Reply, problem> inject(gateway_port& port, Message message,
+                                    std::chrono::milliseconds patience = injection_time) {
   auto answer = wait_for<injected<Reply>>(
       [&](auto done) {
         port.inject(std::move(message), [done](std::optional<Reply> reply, std::string error) {
           done(injected<Reply>{std::move(reply), std::move(error)});
         });
       },
-      injection_time);
+      patience);
   if (!answer)
     return unavailable("timeout", "unknown");
   if (!answer->reply)
     return problem{409, "refused", answer->error, {}, {}, {}};
   return *answer->reply;
+}
+
+/// What `?image=true` added to a state: the file itself, and what it is the state of. Nothing if the state has none.
+std::optional<install_snapshot> read_image(const json& body, std::optional<problem>& failure) {
+  auto state = body.find("state");
+  if (failure || state == body.end() || !state->is_object() || !state->contains("image"))
+    return std::nullopt;
+  object_reader reader{(*state)["image"], {}, failure};
+  install_snapshot whole;
+  whole.what.base.index.value = ordinal_field(reader, "last_applied", 1);
+  whole.what.base.term.value = ordinal_field(reader, "last_applied_term", 1);
+  whole.what.base.time_ms = static_cast<std::int64_t>(ordinal_field(reader, "applied_time_ms", 0));
+  auto text = reader.find("file");
+  auto checksum = reader.text("checksum", {}, 16);
+  reader.allow_only({"last_applied", "last_applied_term", "applied_time_ms", "checksum", "file"});
+  if (failure)
+    return std::nullopt;
+  auto bytes = text && text->is_string() ? from_base64(text->get_ref<const std::string&>()) : std::nullopt;
+  std::uint64_t sum = 0;
+  bool summed = std::from_chars(checksum.data(), checksum.data() + checksum.size(), sum, 16).ec == std::errc{};
+  if (!bytes || bytes->empty() || !summed) {
+    failure = invalid(bytes && !bytes->empty() ? "state.image.checksum" : "state.image.file",
+                      "is not what GET /api/state?image=true gives");
+    return std::nullopt;
+  }
+  whole.data = std::move(*bytes);
+  whole.what.size = whole.data.size();
+  whole.what.checksum = sum;
+  return whole;
 }
 
 ordered_json state_key(const key_view& key) {
@@ -78,9 +112,10 @@ bool stream_object(const body_sink& sink, std::string_view name, const Rows& row
   return sink(piece + "},");
 }
 
-http_response stream_state(std::shared_ptr<const state_view> state) {
+/// `image` is further members of the object, as text that ends with a comma.
+http_response stream_state(std::shared_ptr<const state_view> state, std::string image) {
   http_response response;
-  response.stream = [state](const body_sink& sink) {
+  response.stream = [state, image = std::move(image)](const body_sink& sink) {
     return sink("{") &&
            stream_object(
                sink, "workers", state->workers, [](auto& w) { return w.worker_id; },
@@ -89,6 +124,7 @@ http_response stream_state(std::shared_ptr<const state_view> state) {
                sink, "tasks", state->tasks, [](auto& t) { return t.task_id; }, [](auto& t) { return render(t); }) &&
            stream_object(
                sink, "kv", state->keys, [](auto& k) { return k.key; }, [](auto& k) { return state_key(k); }) &&
+           sink(image) &&
            sink("\"maintenance\":" + std::string{state->maintenance ? "true" : "false"} +
                 ",\"last_applied\":" + std::to_string(state->last_applied) +
                 ",\"last_applied_term\":" + std::to_string(state->last_applied_term) + "}");
@@ -176,9 +212,15 @@ http_response api::post_sync_state(const routed_request& r) {
   term_number applied_term{ordinal_field(reader, "last_applied_term", 0)};
   reader.object_text("state");
   reader.require("state");
+  auto image = read_image(std::get<json>(body), failure);
   reader.allow_only({"term", "leader_id", "state", "last_applied", "last_applied_term"});
   if (failure)
     return to_response(*failure);
+  if (image && image->what.base.index > node->last_applied) {
+    image->term = message.term;
+    image->leader = message.leader;
+    return install_image(std::move(*image));
+  }
   auto answer = inject<append_entries_reply>(port_, std::move(message));
   if (auto wrong = std::get_if<problem>(&answer))
     return to_response(*wrong);
@@ -188,6 +230,19 @@ http_response api::post_sync_state(const routed_request& r) {
     return to_response(unavailable("timeout", "unknown"));
   // A state at or below what is applied here holds nothing new, if it is of the same history.
   bool success = reply.success && applied <= node->last_applied && same_history(applied, applied_term);
+  return ok({{"term", reply.term.value}, {"success", success}, {"last_applied", node->last_applied.value}});
+}
+
+/// Installs a state that is ahead of this node's, by the same way as one that a leader sends.
+http_response api::install_image(install_snapshot whole) {
+  auto answer = inject<install_snapshot_reply>(port_, std::move(whole), installation_time);
+  if (auto wrong = std::get_if<problem>(&answer))
+    return to_response(*wrong);
+  auto& reply = std::get<install_snapshot_reply>(answer);
+  auto node = view();
+  if (!node)
+    return to_response(unavailable("timeout", "unknown"));
+  bool success = reply.result == install_snapshot_reply::outcome::installed;
   return ok({{"term", reply.term.value}, {"success", success}, {"last_applied", node->last_applied.value}});
 }
 
@@ -237,8 +292,17 @@ http_response api::get_log(const routed_request& r) {
 http_response api::get_state(const routed_request& r) {
   if (auto stranger = refuse_stranger(r))
     return to_response(*stranger);
-  return read(r, query{coordinator::get_state{}}, "state", [](query_result& result) {
-    return stream_state(std::make_shared<const state_view>(std::move(std::get<state_view>(result))));
+  std::string image;
+  if (auto asked = r.parameter("image"); asked && *asked != "false") {
+    if (*asked != "true")
+      return to_response(invalid("image", "must be true or false"));
+    auto made = make_image(r);
+    if (auto wrong = std::get_if<problem>(&made))
+      return to_response(*wrong);
+    image = std::move(std::get<std::string>(made));
+  }
+  return read(r, query{coordinator::get_state{}}, "state", [&](query_result& result) {
+    return stream_state(std::make_shared<const state_view>(std::move(std::get<state_view>(result))), std::move(image));
   });
 }
 

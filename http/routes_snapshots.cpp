@@ -2,6 +2,7 @@
 
 #include "http/api.hpp"
 #include "http/json_reader.hpp"
+#include "http/render.hpp"
 #include "http/snapshot_shelf.hpp"
 #include "http/wait.hpp"
 #include "persistence/checksum.hpp"
@@ -12,6 +13,8 @@ namespace {
 using json = nlohmann::ordered_json;
 
 constexpr std::size_t piece_size = 1 << 20;
+/// In JSON it is larger by a third, and has to pass as the body of one request.
+constexpr std::size_t largest_image = 24 << 20;
 
 std::string hexadecimal(unsigned long long number, int digits) {
   char text[17];
@@ -108,6 +111,35 @@ http_response api::post_snapshot(const routed_request& r) {
   auto response = ok(describe(id, *copy, node->raft));
   response.set("X-Coordinator-Applied-Index", std::to_string(copy->last_applied.value));
   return response;
+}
+
+/// All that the state holds, for a node that is to take it over: its file, as a member of a JSON object.
+std::variant<std::string, problem> api::make_image(const routed_request& r) {
+  if (auto wrong = settle_state(r, {}))
+    return *wrong;
+  auto id = shelf_->reserve();
+  if (id.empty())
+    return problem{429, "too_many_snapshots", "This node makes as many copies of its state as it may.", {}, {}, 5};
+  port_.copy_state([shelf = shelf_, id](state_copied copy) { shelf->put(id, std::move(copy)); });
+  auto copy = shelf_->wait(id, longest_request_timeout, r.http.client);
+  if (!copy)
+    return unavailable("timeout", {});
+  if (!copy->error.empty())
+    return no_snapshot(copy->error);
+  auto piece = shelf_->read(id, 0, largest_image);
+  shelf_->remove(id);
+  if (!piece || !piece->ok)
+    return no_snapshot("it cannot be read");
+  if (piece->size > largest_image)
+    return too_large("The state has " + std::to_string(piece->size) + " bytes, and an image at most " +
+                     std::to_string(largest_image) + "; save a snapshot instead.");
+  json image;
+  image["last_applied"] = copy->last_applied.value;
+  image["last_applied_term"] = copy->last_applied_term.value;
+  image["applied_time_ms"] = copy->applied_time_ms;
+  image["checksum"] = hexadecimal(copy->checksum, 16);
+  image["file"] = to_base64(piece->bytes);
+  return "\"image\":" + image.dump() + ",";
 }
 
 http_response api::get_snapshot_piece(const routed_request& r) {

@@ -1,4 +1,6 @@
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -311,5 +313,148 @@ TEST_CASE("durability: a leader whose disk is full hands over, says so, and take
   for (int i = 0; i < nodes.size(); ++i)
     CHECK(writes.what_is_lost(i) == "");
   nodes.require_equal_states();
+  nodes.kill_all();
+}
+
+TEST_CASE("durability: a tool gives a node the state of another one as JSON") {
+  cluster nodes{{.flags = retaining(50)}};
+  nodes.start_all();
+  auto leader = nodes.wait_for_leader();
+  auto behind = (leader + 1) % 3;
+  auto other = (leader + 2) % 3;
+  write_some(nodes, leader, 50, "early-");
+  nodes.require_equal_states();
+  nodes.kill(behind);
+  write_some(nodes, leader, 300, "late-");
+  auto state = nodes.get(leader, "/api/state?image=true").json();
+  REQUIRE(state.is_object());
+  REQUIRE(state.contains("image"));
+  auto term = number(nodes, leader, "term");
+  // The others are gone: the node can have it from nobody but the tool.
+  nodes.kill(leader);
+  nodes.kill(other);
+  nodes.start(behind);
+  nlohmann::json body = {{"term", term + 100},
+                         {"leader_id", cluster::name(leader)},
+                         {"state", state},
+                         {"last_applied", state["last_applied"]},
+                         {"last_applied_term", state["last_applied_term"]}};
+  auto said = nodes.request(behind, "POST", "/api/raft/sync_state", body.dump());
+  REQUIRE_MESSAGE(said.ok(), said.status << " " << said.body);
+  CHECK(said.json()["success"] == true);
+  CHECK(said.json()["last_applied"] >= state["image"]["last_applied"]);
+  auto read = nodes.get(behind, "/api/kv/late-7?consistency=stale");
+  CHECK(read.body == "value 257");
+  // Spoilt on its way, it is refused and changes nothing.
+  auto spoilt = body;
+  auto file = spoilt["state"]["image"]["file"].get<std::string>();
+  file[file.size() / 2] = file[file.size() / 2] == 'A' ? 'B' : 'A';
+  spoilt["state"]["image"]["file"] = file;
+  spoilt["state"]["image"]["last_applied"] = state["image"]["last_applied"].get<std::uint64_t>() + 1;
+  auto refused = nodes.request(behind, "POST", "/api/raft/sync_state", spoilt.dump());
+  CHECK_FALSE((refused.ok() && refused.json()["success"] == true));
+  nodes.start(leader);
+  nodes.start(other);
+  nodes.wait_for_leader();
+  nodes.require_equal_states();
+}
+
+namespace {
+
+/// A file system of a node's own, in an image that can be frozen, and whose disk can be taken away.
+class own_file_system {
+ public:
+  explicit own_file_system(std::string directory) : directory_(std::move(directory)), image_(directory_ + ".img") {
+    fs::create_directories(directory_);
+    std::ofstream{image_}.close();
+    fs::resize_file(image_, 64 << 20);
+    mounted_ = run("mkfs.ext4 -q -F '" + image_ + "' && mount -o loop '" + image_ + "' '" + directory_ + "'");
+  }
+  ~own_file_system() {
+    if (mounted_)
+      run("umount -l '" + directory_ + "'");
+  }
+  own_file_system(const own_file_system&) = delete;
+  own_file_system& operator=(const own_file_system&) = delete;
+
+  bool mounted() const { return mounted_; }
+  /// Writes hang from here on.
+  bool freeze() { return run("fsfreeze -f '" + directory_ + "'"); }
+  void thaw() { run("fsfreeze -u '" + directory_ + "'"); }
+  /// What ext4 does when its disk has gone: from here on every write and sync fails.
+  bool take_away() {
+    constexpr unsigned long shutdown_request = _IOR('X', 125, std::uint32_t);
+    std::uint32_t without_flushing = 2;
+    file_descriptor root{::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    return ::ioctl(root.get(), shutdown_request, &without_flushing) == 0;
+  }
+
+ private:
+  static bool run(const std::string& command) { return std::system((command + " >/dev/null 2>&1").c_str()) == 0; }
+
+  std::string directory_;
+  std::string image_;
+  bool mounted_ = false;
+};
+
+}  // namespace
+
+TEST_CASE("durability: a leader whose writes hang steps down, and takes part again when they are done") {
+  cluster nodes;
+  std::vector<std::unique_ptr<own_file_system>> disks;
+  for (int i = 0; i < nodes.size(); ++i)
+    disks.push_back(std::make_unique<own_file_system>(nodes.data_dir(i)));
+  if (!disks.front()->mounted()) {
+    MESSAGE("no file system can be mounted here: skipped");
+    return;
+  }
+  nodes.start_all();
+  auto leader = nodes.wait_for_leader();
+  ledger writes{nodes, {0, 1, 2}, 3};
+  REQUIRE(writes.wait_for_more(100));
+  auto& disk = *disks[static_cast<std::size_t>(leader)];
+  REQUIRE(disk.freeze());
+  nodes.wait_for_leader({leader});
+  REQUIRE(writes.wait_for_more(100));
+  CHECK(nodes.role(leader) != "LEADER");
+  disk.thaw();
+  REQUIRE(eventually(cluster::patience, [&] { return nodes.get(leader, "/readyz").status == 200; }));
+  REQUIRE(writes.wait_for_more(100));
+  writes.stop();
+  CHECK(writes.complaints().empty());
+  for (int i = 0; i < nodes.size(); ++i)
+    CHECK(writes.what_is_lost(i) == "");
+  nodes.require_equal_states();
+  nodes.kill_all();
+}
+
+TEST_CASE("durability: a leader whose disk fails every write and sync hands over and says so; nothing is lost") {
+  cluster nodes;
+  std::vector<std::unique_ptr<own_file_system>> disks;
+  for (int i = 0; i < nodes.size(); ++i)
+    disks.push_back(std::make_unique<own_file_system>(nodes.data_dir(i)));
+  if (!disks.front()->mounted()) {
+    MESSAGE("no file system can be mounted here: skipped");
+    return;
+  }
+  nodes.start_all();
+  auto leader = nodes.wait_for_leader();
+  ledger writes{nodes, {0, 1, 2}, 3};
+  REQUIRE(writes.wait_for_more(100));
+  REQUIRE(disks[static_cast<std::size_t>(leader)]->take_away());
+  REQUIRE(eventually(cluster::patience, [&] {
+    auto ready = nodes.get(leader, "/readyz?verbose");
+    return ready.status == 503 && ready.body.find("disk") != std::string::npos;
+  }));
+  nodes.wait_for_leader({leader});
+  CHECK(nodes.role(leader) != "LEADER");
+  REQUIRE(writes.wait_for_more(100));
+  writes.stop();
+  // What was under way at the node that cannot apply any more may end as unknown, and nothing else.
+  for (auto& complaint : writes.complaints())
+    CHECK_MESSAGE(complaint.find("\"outcome\":\"unknown\"") != std::string::npos, complaint);
+  for (int i = 0; i < nodes.size(); ++i)
+    if (i != leader)
+      CHECK(writes.what_is_lost(i) == "");
   nodes.kill_all();
 }

@@ -24,6 +24,8 @@ class fake_port : public gateway_port {
   std::optional<request_vote_reply> vote_answer;
   std::optional<append_entries_reply> append_answer;
   std::string inject_error;
+  install_snapshot injected_state;
+  std::optional<install_snapshot_reply> state_answer;
   /// Calls that are never answered, as by a node that hangs.
   bool silent = false;
   /// Answers a read instead of read_answer, if set.
@@ -83,6 +85,11 @@ class fake_port : public gateway_port {
   void inject(request_vote request, std::function<void(std::optional<request_vote_reply>, std::string)> done) override {
     votes.push_back(std::move(request));
     done(vote_answer, inject_error);
+  }
+  void inject(install_snapshot whole,
+              std::function<void(std::optional<install_snapshot_reply>, std::string)> done) override {
+    injected_state = std::move(whole);
+    done(state_answer, inject_error);
   }
   void inject(append_entries request,
               std::function<void(std::optional<append_entries_reply>, std::string)> done) override {

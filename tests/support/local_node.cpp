@@ -99,6 +99,7 @@ replication_actor::behavior_type fake_keeper_behavior(keeper_pointer self, std::
       },
       [](const injected_vote&) {},
       [](const injected_append&) {},
+      [](const injected_state&) {},
       [](const get_log& x) { x.done({}); },
       [=](keeper_tick) { release_all(self); },
   };
