@@ -70,6 +70,12 @@ ticket gateway::transfer(node_id to, milliseconds timeout, milliseconds now) {
   return owner;
 }
 
+ticket gateway::change_members(membership_request x, milliseconds now) {
+  const auto owner = next_ticket_++;
+  calls_.change_members(owner, std::move(x), now);
+  return owner;
+}
+
 // -- from this node's other actors ----------------------------------------------------
 
 void gateway::role(const role_changed& x) {
@@ -151,6 +157,13 @@ void gateway::viewed(const cluster_view& x) {
 void gateway::transferred(const transfer_reply& x, milliseconds now) {
   const auto before = route_.leader();
   calls_.transferred(x, route_, now, out_);
+  if (route_.leader() != before)
+    repeat();
+}
+
+void gateway::members_changed(const membership_reply& x, milliseconds now) {
+  const auto before = route_.leader();
+  calls_.members_changed(x, route_, now, out_);
   if (route_.leader() != before)
     repeat();
 }

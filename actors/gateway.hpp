@@ -33,6 +33,7 @@ class gateway {
   ticket beat(worker_beat x, milliseconds timeout, milliseconds now);
   ticket cluster(milliseconds timeout, milliseconds now);
   ticket transfer(node_id to, milliseconds timeout, milliseconds now);
+  ticket change_members(membership_request x, milliseconds now);
 
   // From this node's other actors.
   void role(const role_changed& x);
@@ -54,6 +55,7 @@ class gateway {
   void beaten(const worker_beat_reply& x, milliseconds now);
   void viewed(const cluster_view& x);
   void transferred(const transfer_reply& x, milliseconds now);
+  void members_changed(const membership_reply& x, milliseconds now);
 
   /// Answers the long polls that wait for work, so that their workers ask another node; the rest goes on.
   void end_polls();

@@ -27,8 +27,10 @@ void complete(gateway_state& state, ticket owner, gateway_output::result& result
           done(std::move(std::get<beat_result>(result)));
         else if constexpr (std::is_same_v<argument, std::function<void(cluster_view)>>)
           done(std::move(std::get<cluster_view>(result)));
-        else
+        else if constexpr (std::is_same_v<argument, std::function<void(transfer_result)>>)
           done(std::move(std::get<transfer_result>(result)));
+        else
+          done(std::move(std::get<membership_result>(result)));
       },
       waiting.mapped());
 }
@@ -100,6 +102,9 @@ struct take_in {
   void operator()(gateway_intake::cluster_item& x) const { wait(state.core->cluster(x.timeout, now), x.done); }
   void operator()(gateway_intake::transfer_item& x) const {
     wait(state.core->transfer(std::move(x.to), x.timeout, now), x.done);
+  }
+  void operator()(gateway_intake::members_item& x) const {
+    wait(state.core->change_members(std::move(x.what), now), x.done);
   }
   void operator()(gateway_intake::contact_item& x) const { state.core->leader_contact(x.leader_contact_ms); }
 
@@ -191,7 +196,10 @@ gateway_actor::behavior_type gateway_behavior(self_pointer self, gateway_deps de
         self->state.core->transferred(x, now(self));
         settle(self);
       },
-      [=](const membership_reply&) {},
+      [=](const membership_reply& x) {
+        self->state.core->members_changed(x, now(self));
+        settle(self);
+      },
       [=](peer_up& up) {
         self->state.peers[up.who.id] = {up.handles.replication, up.handles.fleet};
         self->state.core->peer_up(up.who.id);

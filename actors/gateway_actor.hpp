@@ -39,7 +39,7 @@ struct gateway_state {
 
   using completion = std::variant<std::function<void(write_result)>, std::function<void(read_result)>,
                                   std::function<void(beat_result)>, std::function<void(cluster_view)>,
-                                  std::function<void(transfer_result)>>;
+                                  std::function<void(transfer_result)>, std::function<void(membership_result)>>;
   std::map<ticket, completion> waiting;
 
   std::optional<milliseconds> armed_for;  ///< When the timer that counts fires.

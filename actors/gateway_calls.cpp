@@ -6,6 +6,21 @@ namespace coordinator {
 
 namespace {
 
+const char* reason_of(membership_reply::outcome x) {
+  switch (x) {
+    case membership_reply::outcome::unknown_node:
+      return "unknown_node";
+    case membership_reply::outcome::not_connected:
+      return "not_connected";
+    case membership_reply::outcome::not_caught_up:
+      return "not_caught_up";
+    case membership_reply::outcome::unsafe:
+      return "unsafe";
+    default:
+      return "busy";
+  }
+}
+
 const char* reason_of(transfer_reply::outcome x) {
   switch (x) {
     case transfer_reply::outcome::unknown_node:
@@ -49,6 +64,14 @@ void gateway_calls::transfer(ticket owner, node_id to, milliseconds deadline) {
   due_.set(owner, deadline);
 }
 
+void gateway_calls::change_members(ticket owner, membership_request x, milliseconds now) {
+  auto& call = changes_[owner];
+  call.deadline = now + x.timeout;
+  call.what = std::move(x);
+  unsent_.insert(owner);
+  due_.set(owner, call.deadline);
+}
+
 void gateway_calls::give_up_all(const char* reason, gateway_output& out) {
   while (!beats_.empty())
     expire_beat(beats_.begin()->first, reason, out);
@@ -56,6 +79,12 @@ void gateway_calls::give_up_all(const char* reason, gateway_output& out) {
     finish(clusters_, clusters_.begin()->first, cluster_view{}, out);
   while (!transfers_.empty())
     finish(transfers_, transfers_.begin()->first, transfer_result{false, reason, {}}, out);
+  while (!changes_.empty()) {
+    membership_result result;
+    result.reason = reason;
+    result.unknown = changes_.begin()->second.times > 0;
+    finish(changes_, changes_.begin()->first, std::move(result), out);
+  }
 }
 
 std::optional<gateway_calls::status_change> gateway_calls::beaten(const worker_beat_reply& x, gateway_route& route,
@@ -126,6 +155,57 @@ void gateway_calls::transferred(const transfer_reply& x, gateway_route& route, m
   }
 }
 
+void gateway_calls::members_changed(const membership_reply& x, gateway_route& route, milliseconds now,
+                                    gateway_output& out) {
+  auto i = changes_.find(x.request);
+  if (i == changes_.end() || i->second.asked != x.from.id)
+    return;
+  using outcome = membership_reply::outcome;
+  auto& call = i->second;
+  // What an earlier try did the leader of now can tell: the change is asked for again, and is there or not.
+  const bool gone = call.what.what == change_membership::change::remove && x.result == outcome::unknown_node;
+  if (x.result == outcome::committed || x.result == outcome::unchanged || (gone && call.may_have)) {
+    membership_result result;
+    result.ok = true;
+    result.changed = x.result == outcome::committed || call.may_have;
+    result.detail = x.detail;
+    result.leader = x.leader;
+    result.members = x.members;
+    finish(changes_, x.request, std::move(result), out);
+    return;
+  }
+  if (x.result != outcome::not_leader && x.result != outcome::unknown) {
+    members_refused(x.request, x, now, out);
+    return;
+  }
+  call.may_have = call.may_have || x.result == outcome::unknown;
+  call.asked = {};
+  if (route.redirect(x.from.id, x.leader))
+    repeat(route, out);
+  else
+    due_.set(x.request, std::min(call.deadline, now + config_.pause));
+}
+
+void gateway_calls::members_refused(ticket owner, const membership_reply& x, milliseconds now, gateway_output& out) {
+  auto& call = changes_[owner];
+  const bool busy = x.result == membership_reply::outcome::busy;
+  if (busy && !call.busy_until)
+    call.busy_until = now + config_.busy_patience;
+  // A leader that is new is busy for a moment, and the change that is under way may be this one.
+  if (busy && (now < *call.busy_until || call.may_have)) {
+    call.busy_detail = x.detail;
+    call.asked = {};
+    due_.set(owner, std::min(call.deadline, now + config_.pause));
+    return;
+  }
+  membership_result result;
+  result.reason = reason_of(x.result);
+  result.detail = x.detail;
+  result.leader = x.leader;
+  result.members = x.members;
+  finish(changes_, owner, std::move(result), out);
+}
+
 void gateway_calls::repeat(const gateway_route& route, gateway_output& out) {
   for (auto& [owner, call] : beats_)
     if (!call.cancel)
@@ -133,6 +213,13 @@ void gateway_calls::repeat(const gateway_route& route, gateway_output& out) {
   for (auto& [owner, call] : clusters_)
     if (!call.own_asked)
       unsent_.insert(owner);
+  for (auto& [owner, call] : changes_) {
+    // Whoever was asked last may have done it without this node hearing of it.
+    call.may_have = call.may_have || !call.asked.empty();
+    call.asked = {};
+    unsent_.insert(owner);
+    due_.set(owner, call.deadline);
+  }
   const auto& leader = route.leader();
   for (auto i = transfers_.begin(); i != transfers_.end();) {
     auto& [owner, call] = *i++;
@@ -158,6 +245,8 @@ void gateway_calls::expire(const gateway_route& route, milliseconds now, gateway
       }
     } else if (clusters_.contains(*owner)) {
       expire_cluster(*owner, route, now, out);
+    } else if (changes_.contains(*owner)) {
+      expire_members(*owner, route, now, out);
     } else {
       expire_transfer(*owner, route, now, out);
     }
@@ -195,6 +284,24 @@ void gateway_calls::expire_transfer(ticket owner, const gateway_route& route, mi
   due_.set(owner, call.deadline);
 }
 
+void gateway_calls::expire_members(ticket owner, const gateway_route& route, milliseconds now, gateway_output& out) {
+  auto& call = changes_[owner];
+  if (now < call.deadline) {
+    unsent_.insert(owner);
+    due_.set(owner, call.deadline);
+    return;
+  }
+  membership_result result;
+  result.unknown = call.may_have || !call.asked.empty();
+  result.reason = result.unknown ? "timeout" : call.busy_until ? "busy" : route.why_waiting();
+  result.detail = result.unknown
+                      ? "The change was under way when the request's time ended, and may happen yet: look at "
+                        "the members before it is asked for again."
+                      : call.busy_detail;
+  result.leader = route.leader();
+  finish(changes_, owner, std::move(result), out);
+}
+
 void gateway_calls::send(const gateway_route& route, milliseconds now, gateway_output& out) {
   const auto* to = route.target();
   for (auto i = unsent_.begin(); i != unsent_.end();) {
@@ -211,6 +318,14 @@ void gateway_calls::send(const gateway_route& route, milliseconds now, gateway_o
     } else if (auto cluster = clusters_.find(owner); cluster != clusters_.end()) {
       send_cluster(owner, cluster->second, route, out);
       unsent_.erase(owner);
+    } else if (auto change = changes_.find(owner); change != changes_.end()) {
+      if (to) {
+        auto& what = change->second.what;
+        out.to_keeper.emplace_back(*to, change_membership{config_.self, owner, what.what, what.id, what.force});
+        change->second.asked = *to;
+        ++change->second.times;
+        unsent_.erase(owner);
+      }
     } else if (auto transfer = transfers_.find(owner); transfer != transfers_.end() && to) {
       if (send_transfer(owner, transfer->second, route, out)) {
         due_.set(owner, std::min(transfer->second.deadline, now + config_.read_retry));

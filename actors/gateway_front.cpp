@@ -79,6 +79,10 @@ class actor_gateway_port final : public gateway_port {
     deps_.intake->push(gateway_intake::transfer_item{std::move(to), timeout, std::move(done)});
   }
 
+  void change_members(membership_request x, completion<membership_result> done) override {
+    deps_.intake->push(gateway_intake::members_item{std::move(x), std::move(done)});
+  }
+
   void inject(request_vote x, std::function<void(std::optional<request_vote_reply>, std::string)> done) override {
     caf::anon_send(deps_.keeper,
                    injected_vote{std::move(x), at_any_rate(std::move(done), std::optional<request_vote_reply>{},

@@ -24,6 +24,11 @@ struct refuse {
   }
   void operator()(gateway_intake::cluster_item& x) const { x.done({}); }
   void operator()(gateway_intake::transfer_item& x) const { x.done({false, reason, {}}); }
+  void operator()(gateway_intake::members_item& x) const {
+    membership_result result;
+    result.reason = reason;
+    x.done(std::move(result));
+  }
   void operator()(gateway_intake::contact_item&) const {}
 
   static write_result not_applied() { return {write_result::outcome::not_applied, reason, {}, {}}; }

@@ -45,11 +45,16 @@ class gateway_intake {
     milliseconds timeout{0};
     completion<transfer_result> done;
   };
+  struct members_item {
+    membership_request what;
+    completion<membership_result> done;
+  };
   /// The keeper's answer to a question of the gateway's.
   struct contact_item {
     std::int64_t leader_contact_ms = -1;
   };
-  using item = std::variant<write_item, read_item, claim_item, beat_item, cluster_item, transfer_item, contact_item>;
+  using item = std::variant<write_item, read_item, claim_item, beat_item, cluster_item, transfer_item, members_item,
+                            contact_item>;
 
   /// A copy of what the gateway last heard. It decides nothing.
   struct knowledge {

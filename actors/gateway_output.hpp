@@ -26,13 +26,14 @@ struct gateway_config {
   milliseconds write_retry{1000};      ///< Without an answer; doubled up to three times.
   milliseconds read_retry{300};        ///< Without an answer. Likewise for heartbeats and other questions.
   milliseconds pause{20};              ///< After a refusal, before asking the same node again.
+  milliseconds busy_patience{1000};    ///< For another change of the membership to end, before one is refused as busy.
   milliseconds cluster_patience{500};  ///< For the leader's view, before this node's own is given.
 };
 
 /// What is to be done after the gateway was fed.
 struct gateway_output {
-  using keeper_message = std::variant<propose, read_index, cluster_query, transfer_leadership>;
-  using result = std::variant<write_result, read_result, beat_result, cluster_view, transfer_result>;
+  using keeper_message = std::variant<propose, read_index, cluster_query, transfer_leadership, change_membership>;
+  using result = std::variant<write_result, read_result, beat_result, cluster_view, transfer_result, membership_result>;
 
   std::vector<std::pair<node_id, keeper_message>> to_keeper;  ///< To that node's keeper, perhaps this node's own.
   std::vector<std::pair<node_id, worker_beat>> to_fleet;

@@ -68,6 +68,26 @@ struct transfer_result {
   node_id leader;      ///< The new leader.
 };
 
+/// A change of the membership by one node.
+struct membership_request {
+  change_membership::change what = change_membership::change::add;
+  node_id id;
+  bool force = false;  ///< Also where fewer voters than a quorum would be in contact afterwards.
+  milliseconds timeout{5000};
+};
+
+struct membership_result {
+  bool ok = false;       ///< It is as was asked for, in the log of a majority.
+  bool changed = false;  ///< By this request; otherwise it was so before.
+  /// When not ok. Nothing was changed: unknown_node, not_connected, not_caught_up, unsafe, busy, no_leader, unformed,
+  /// shutting_down; timeout.
+  std::string reason;
+  std::string detail;    ///< For people; may be empty.
+  bool unknown = false;  ///< Not ok, and it may happen yet.
+  node_id leader;
+  membership members;  ///< As the leader has them, where it answered.
+};
+
 /// This node's own view, put together from the keeper and the state machine.
 struct node_view {
   raft_status raft;
@@ -111,6 +131,9 @@ class gateway_port {
 
   /// Hands leadership over; done once the new leader is known. `to` empty: to the best follower.
   virtual void transfer(node_id to, milliseconds timeout, completion<transfer_result> done) = 0;
+
+  /// Adds, promotes or removes one node; done once that is committed or refused.
+  virtual void change_members(membership_request, completion<membership_result> done) = 0;
 
   /// Raft messages that came over HTTP; checked as a peer's, and for membership. An error is one sentence.
   virtual void inject(request_vote, std::function<void(std::optional<request_vote_reply>, std::string)> done) = 0;

@@ -29,7 +29,7 @@ std::vector<link_table::dial_order> link_table::due(milliseconds now) {
   for (auto& one : entries_) {
     // An entry whose node is not known is dialled even if that node has linked by itself: only the answer tells that
     // the two are the same.
-    if (!one.dials || one.dialling || one.session != 0 || one.next_dial > now)
+    if (!one.dials || one.dialling || one.session != 0 || one.next_dial > now || !is_wanted(one))
       continue;
     one.dialling = true;
     one.dial_began = now;
@@ -45,6 +45,10 @@ void link_table::dial_failed(std::uint64_t peer, const std::string& error, milli
   one->dialling = false;
   if (one->session != 0)
     return;
+  if (!one->dials) {
+    entries_.erase(entries_.begin() + (one - entries_.data()));
+    return;
+  }
   one->last_error = error;
   auto back_off = std::min(max_back_off, min_back_off * (1u << std::min(one->failures, 4u)));
   ++one->failures;
@@ -112,6 +116,7 @@ link_table::opened link_table::open(std::optional<std::uint64_t> peer, const lin
   auto& one = claim(peer, other, now);
   opened result{++last_session_, one.session, one.configured_address};
   one.id = other.who.id;
+  one.dials = one.dials && (members_.members.empty() || members_.find(one.id));
   one.other = other;
   one.session = result.session;
   one.failures = 0;
@@ -166,11 +171,33 @@ std::vector<std::uint64_t> link_table::know_cluster(const std::string& cluster_i
     one->id_is_fixed = true;
     one->dials = true;
   }
+  if (members.find(self_.who.id)) {
+    members_ = members;
+    stop_dialling_others();
+  }
   std::vector<std::uint64_t> strangers;
   for (auto& one : entries_)
     if (one.session != 0 && !one.other.cluster_id.empty() && one.other.cluster_id != cluster_id)
       strangers.push_back(one.session);
   return strangers;
+}
+
+void link_table::stop_dialling_others() {
+  for (auto& one : entries_)
+    if (!one.id.empty() && !members_.find(one.id))
+      one.dials = false;
+  std::erase_if(entries_, [](const entry& one) { return !one.dials && !one.dialling && one.session == 0; });
+}
+
+/// Whose node is not known may be a member under another address than the membership has: it is dialled until all
+/// members are linked.
+bool link_table::is_wanted(const entry& one) const {
+  if (!one.id.empty() || members_.members.empty())
+    return true;
+  return std::any_of(members_.members.begin(), members_.members.end(), [&](const member& m) {
+    return m.id != self_.who.id && std::none_of(entries_.begin(), entries_.end(),
+                                                [&](const entry& e) { return e.session != 0 && e.id == m.id; });
+  });
 }
 
 std::vector<link_status> link_table::status() const {

@@ -89,8 +89,10 @@ class link_table {
   std::optional<node_id> lost(std::uint64_t session, const std::string& error, milliseconds now);
   void measured(std::uint64_t session, std::int64_t rtt_us);
 
-  /// The cluster is known: members that are in no entry get one. Sessions with nodes of another cluster come back, to
-  /// be given up.
+  /// The cluster is known: members that are in no entry get one, and others are dialled no more, also where --peers
+  /// names them; what is up with them stays until it ends by itself. A membership without this node tells it nothing of
+  /// the kind: it is older than its joining, or has removed it. Sessions with nodes of another cluster come back, to be
+  /// given up.
   std::vector<std::uint64_t> know_cluster(const std::string& cluster_id, const membership&, milliseconds now);
 
   std::vector<link_status> status() const;
@@ -120,10 +122,13 @@ class link_table {
   entry& add(link_target, bool dials, milliseconds now);
   entry& claim(std::optional<std::uint64_t> peer, const link_hello& other, milliseconds now);
   void drop_doubles_of(const entry&);
+  void stop_dialling_others();
+  bool is_wanted(const entry&) const;
   milliseconds patience(const entry&) const;
   milliseconds jittered(milliseconds);
 
   link_hello self_;
+  membership members_;  ///< Empty until the cluster is known with this node in it.
   std::vector<entry> entries_;
   std::mt19937_64 random_;
   std::uint64_t last_number_ = 0;

@@ -259,6 +259,9 @@ links_actor::behavior_type links_behavior(links_actor::stateful_pointer<links_st
   return {
       [self](const link_hello& other) {
         auto reason = self->state.table->refusal(other);
+        // Both sides say it: an operator may look at either.
+        if (!reason.empty() && std::exchange(self->state.refused, reason) != reason)
+          spdlog::warn("no link with {} at {}: {}", other.who.id.value, other.cluster_address, reason);
         return link_hello_reply{reason.empty(), reason, self->state.table->self()};
       },
       [self](const link_open& offer) { return accept(self, offer); },

@@ -150,6 +150,7 @@ struct links_state {
   std::uint64_t last_greeting = 0;
   std::map<std::uint64_t, session> sessions;
   std::map<std::uint64_t, std::string> told;  ///< The last error of each peer that was logged.
+  std::string refused;                        ///< The last refusal of a stranger that was logged.
   unsigned ticks = 0;
 };
 

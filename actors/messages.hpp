@@ -459,10 +459,11 @@ struct membership_reply {
   } result = outcome::committed;
   std::string detail;  ///< For people.
   node_id leader;
+  membership members;  ///< As this node has them now.
 
   template <class Inspector>
   friend typename Inspector::result_type inspect(Inspector& f, membership_reply& x) {
-    return f(x.from, x.request, x.result, x.detail, x.leader);
+    return f(x.from, x.request, x.result, x.detail, x.leader, x.members);
   }
 };
 

@@ -109,6 +109,8 @@ class node::implementation {
       settings.watcher->addresses(settings.http_address);
       settings.watcher->quota(options.quota_bytes);
     }
+    settings.auto_promote = options.auto_promote;
+    settings.on_removed = environment.on_removed;
     const bool has_files = stores.raft != nullptr;
     auto files = stores.files;
     actors_ = spawn_node_actors(system, settings, std::move(stores));

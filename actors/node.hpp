@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -33,6 +34,9 @@ struct node_environment {
   std::string vfs;         ///< SQLite's VFS; empty: the system's own.
   defect_set defects;
   std::shared_ptr<observer> watcher;  ///< Told what happens; may be null.
+  /// Called once when the node has been taken out of its cluster: it is to be stopped. On a thread of the actor system,
+  /// so it must only hand that on. May be null.
+  std::function<void()> on_removed;
 };
 
 /// Announces messages and sets what nodes need of CAF: its scheduler and its network layer. Before the actor_system.

@@ -165,6 +165,7 @@ node_actors spawn_node_actors(caf::actor_system& system, const node_settings& se
   keeper.config.election_timeout_min = settings.election_timeout_min;
   keeper.config.election_timeout_max = settings.election_timeout_max;
   keeper.config.defects = settings.defects;
+  keeper.config.auto_promote = settings.auto_promote;
   keeper.config.log_retention_entries = settings.log_retention_entries;
   keeper.formation = {actors.self, settings.http_address, settings.cluster_address, settings.peers, settings.defects};
   if (stores.raft)
@@ -176,6 +177,7 @@ node_actors spawn_node_actors(caf::actor_system& system, const node_settings& se
   keeper.seed = seeds();
   keeper.lost_disk = stores.lost_disk;
   keeper.needs_state = stores.needs_state;
+  keeper.on_removed = settings.on_removed;
   auto machine = std::move(stores.machine);
   if (!machine)
     machine = std::make_unique<state_machine>(settings.defects);

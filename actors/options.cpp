@@ -52,6 +52,7 @@ const std::vector<option_spec>& specs() {
       {"quota-bytes", quantity, "SIZE", "8G",
        "Size of the node's files from which new tasks are refused, as 500M or 8G; 0: none"},
       {"log-retention-entries", number, "N", "10000", "Log entries kept for slow nodes when older ones are dropped"},
+      {"auto-promote", text, "on|off", "on", "As leader: whether a learner that keeps up becomes a voter by itself"},
       {"verify", text, "MODE", "quick", "What is checked of the files after a start: off, quick or full"},
   };
   return all;
@@ -435,6 +436,11 @@ bool all_on_loopback(const node_options& node) {
 }
 
 void read_redundancy(const given_values& given, node_options& node) {
+  if (auto text = given.find("auto-promote")) {
+    if (*text != "on" && *text != "off")
+      given.refuse("auto-promote", "give on or off");
+    node.auto_promote = *text == "on";
+  }
   if (auto text = given.find("enable-redundancy")) {
     auto value = read_bool(*text);
     if (!value)

@@ -51,6 +51,7 @@ struct node_options {
   std::uint64_t quota_bytes = std::uint64_t{8} << 30;                 ///< Of the node's files; 0: none.
   std::uint64_t log_retention_entries = 10'000;  ///< Log entries kept behind compaction, for slow followers.
   verify_level verify = verify_level::quick;
+  bool auto_promote = true;  ///< As leader: make voters of learners that keep up.
 
   /// host:port by which clients reach this node.
   std::string http_address() const { return to_string(host_port{advertise, http.port}); }

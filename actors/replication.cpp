@@ -51,12 +51,6 @@ replication::replication(replication_config config, raft_contents&& contents, lo
   // Entry 1 was agreed on by all founders before any of them wrote it.
   if (formed() && commit_index_ < log_index{1})
     commit_index_ = log_index{1};
-  for (auto index = log_.base().index; index <= log_.last_index();) {
-    // Memberships are few; the ones still in the log tell whether this node was a member.
-    auto m = log_.base_at(index).members.find(config_.self.id);
-    was_member_ = was_member_ || (m && m->incarnation == config_.self.incarnation);
-    index = log_.next_members_after(index);
-  }
   follow_members();
   announced_ = role_message();
 }
@@ -495,9 +489,19 @@ replication_actions replication::on_peer_up(const sender& who, instant now) {
   auto& peer = peers_[who.id];
   peer.up = true;
   peer.incarnation = who.incarnation;
-  if (role_ == node_role::leader && (log_.members().find(who.id) || peer.departs_with > log_index{})) {
-    rewind(peer);
-    replicate(who.id, peer, actions, now);
+  if (role_ == node_role::leader) {
+    // One that was taken out while it was away is still to learn so.
+    if (!log_.members().find(who.id) && was_member(who)) {
+      peer.departs_with = log_.members_index();
+      peer.departs_by = now.steady + farewell;
+      peer.flights.clear();
+      peer.next_index = log_.last_index() + 1;
+      peer.match_index = {};
+    }
+    if (log_.members().find(who.id) || peer.departs_with > log_index{}) {
+      rewind(peer);
+      replicate(who.id, peer, actions, now);
+    }
   }
   finish(actions, now);
   return actions;

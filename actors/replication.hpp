@@ -199,9 +199,9 @@ class replication {
   log_index commit_index() const { return commit_index_; }
   log_index durable_index() const { return durable_index_; }
   bool writable() const { return log_error_.empty() && state_disk_error_.empty(); }
+  /// This node was a member, and a committed entry has taken it out. One that leads goes on until the others know.
+  bool removed() const { return removed_ && role_ != node_role::leader; }
   /// Empty: the state can be used.
-  /// This node was a member, and a committed entry has taken it out.
-  bool removed() const { return removed_ && log_.members_index() <= commit_index_; }
   const std::string& state_error() const { return state_error_; }
   /// Highest index given to the state machine.
   log_index handed() const { return handed_; }
@@ -339,9 +339,12 @@ class replication {
   std::string refuse_change(const change_membership&, const membership& wanted, instant now) const;
   bool change_is_possible(instant now) const;
   void append_members(membership, replication_actions&, instant now);
+  // How long a node that was removed is told so.
+  static constexpr milliseconds farewell{10'000};
   void answer_change(membership_reply::outcome, const std::string& detail, replication_actions&);
   void tend_members(replication_actions&, instant now);
   void follow_members();
+  bool was_member(const sender&) const;
   bool in_contact(const member&, instant now) const;
   bool keeps_up(const member&, instant now) const;
 
@@ -360,6 +363,8 @@ class replication {
   void fail_reads(replication_actions&);
   bool has_quorum_contact(instant now) const;
   bool makes_progress(instant now) const;
+  node_id best_successor() const;
+  void begin_transfer(const node_id& to, replication_actions&, instant now);
   void drive_transfer(replication_actions&, instant now);
 
   replication_config config_;
@@ -444,7 +449,9 @@ class replication {
     log_index index;
   };
   std::optional<pending_change> change_;
-  log_index members_seen_;  // The membership that the next two know.
+  bool leaving_ = false;    // Leads no longer than until a voter has taken over: it is no member any more.
+  log_index members_seen_;  // The membership that the next three know.
+  bool members_committed_ = false;
   bool was_member_ = false;
   bool removed_ = false;
 

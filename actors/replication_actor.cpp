@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
+#include <utility>
 
 #include "actors/invariant.hpp"
 #include "persistence/codec.hpp"
@@ -94,6 +95,15 @@ void tell_cluster(self_pointer self) {
   self->send(state.wiring->links, cluster_known{state.founded->cluster_id, state.core->log().members()});
 }
 
+void tell_removed(self_pointer self) {
+  auto& state = self->state;
+  if (!state.on_removed || !state.core->removed())
+    return;
+  spdlog::warn("this node was removed from cluster {} by entry {}: it stops", state.founded->cluster_id,
+               state.core->log().members_index().value);
+  std::exchange(state.on_removed, nullptr)();
+}
+
 void log_role(self_pointer self, const role_changed& role) {
   auto& logged = self->state.logged_role;
   // Campaigns come and go; who leads is news.
@@ -180,6 +190,7 @@ void run(self_pointer self, replication_actions actions) {
     self->send(wiring.state_machine, std::move(batch));
   run_state(self, actions);
   tell_cluster(self);
+  tell_removed(self);
 }
 
 // -- founding ------------------------------------------------------------------------
@@ -456,6 +467,7 @@ replication_actor::behavior_type replication_behavior(self_pointer self, replica
   state.cluster_address = deps.formation.cluster_address;
   state.random.seed(deps.seed);
   state.lost_disk = deps.lost_disk;
+  state.on_removed = std::move(deps.on_removed);
   state.config = std::move(deps.config);
   state.config.needs_state = deps.needs_state;
   state.config.snapshot_numbers_from = state.random();

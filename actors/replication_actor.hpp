@@ -43,6 +43,7 @@ struct replication_state {
   unsigned ticks = 0;
   log_index announced_members;
   role_changed logged_role;
+  std::function<void()> on_removed;  ///< Null once it was called.
 
   std::uint64_t last_injected = 0;
   std::map<std::uint64_t, injected_vote> votes;
@@ -71,6 +72,9 @@ struct replication_deps {
   /// Not empty: the directory is that of a node that lost its raft.db (rule 11). The node neither votes nor
   /// acknowledges nor founds, and says this as its reason.
   std::string lost_disk;
+  /// Called once, on the keeper's thread, when this node has been taken out of its cluster and does not lead any more:
+  /// it is to end. It must only hand that on. May be null.
+  std::function<void()> on_removed;
 };
 
 replication_actor::behavior_type replication_behavior(replication_actor::stateful_pointer<replication_state> self,

@@ -19,6 +19,7 @@ void replication::become_leader(replication_actions& actions, instant now) {
   quorum_progress_ = now.steady;
   own_term_first_ = log_.last_index() + 1;
   ready_ = false;
+  leaving_ = false;
   for (auto& m : log_.members().members)
     if (m.id != config_.self.id)
       peers_[m.id];
@@ -33,7 +34,10 @@ void replication::become_leader(replication_actions& actions, instant now) {
     peer.load = 0;
     peer.needs_state = false;
     peer.snapshot.reset();
-    peer.departs_with = {};
+    // Whoever was taken out under another leader may not have heard of it.
+    bool told = !peer.up || log_.members().find(id) || !was_member({id, peer.incarnation});
+    peer.departs_with = told ? log_index{} : log_.members_index();
+    peer.departs_by = now.steady + farewell;
   }
   // Entries of earlier terms commit only along with one of ours (Raft §5.4.2).
   append_own(entry_kind::noop, {}, now);
@@ -117,6 +121,9 @@ void replication::replicate(const node_id& id, progress& peer, replication_actio
   if (!peer.up)
     return;
   bool behind = peer.next_index < log_.first_index();
+  // To learn that it is out no node gets a whole state.
+  if (behind && peer.departs_with > log_index{})
+    return;
   if (behind || peer.needs_state)
     send_snapshot(id, peer, actions, now);
   if (behind)
@@ -412,18 +419,11 @@ replication_actions replication::on_transfer_leadership(const transfer_leadershi
     return actions;
   }
   auto to = ask.to;
+  if (to.empty())
+    to = best_successor();
   if (to.empty()) {
-    for (auto& m : log_.members().members) {
-      auto i = peers_.find(m.id);
-      if (!m.voter || i == peers_.end() || !i->second.up || m.id == config_.self.id || i->second.needs_state)
-        continue;
-      if (to.empty() || i->second.match_index > peers_.at(to).match_index)
-        to = m.id;
-    }
-    if (to.empty()) {
-      answer(outcome::no_candidate, {});
-      return actions;
-    }
+    answer(outcome::no_candidate, {});
+    return actions;
   }
   auto m = log_.members().find(to);
   if (!m || !m->voter) {
@@ -440,10 +440,27 @@ replication_actions replication::on_transfer_leadership(const transfer_leadershi
     return actions;
   }
   answer(outcome::started, to);
-  transfer_ = transfer_state{to, now.steady + patience(), false};
-  drive_transfer(actions, now);
+  begin_transfer(to, actions, now);
   finish(actions, now);
   return actions;
+}
+
+/// The voter that is linked and has most of the log; empty if there is none.
+node_id replication::best_successor() const {
+  node_id best;
+  for (auto& m : log_.members().members) {
+    auto i = peers_.find(m.id);
+    if (!m.voter || i == peers_.end() || !i->second.up || m.id == config_.self.id || i->second.needs_state)
+      continue;
+    if (best.empty() || i->second.match_index > peers_.at(best).match_index)
+      best = m.id;
+  }
+  return best;
+}
+
+void replication::begin_transfer(const node_id& to, replication_actions& actions, instant now) {
+  transfer_ = transfer_state{to, now.steady + patience(), false};
+  drive_transfer(actions, now);
 }
 
 void replication::drive_transfer(replication_actions& actions, instant now) {

@@ -12,8 +12,6 @@ namespace {
 
 // A learner that lacks no more entries than this catches up within a round trip.
 constexpr std::uint64_t promotion_lag = 100;
-// How long a node that was removed is told so.
-constexpr milliseconds farewell{10'000};
 
 std::string quoted(const node_id& id) {
   return "\"" + id.value + "\"";
@@ -73,7 +71,8 @@ replication_actions replication::on_change_membership(const change_membership& a
   using outcome = membership_reply::outcome;
   auto refuse = [&](outcome what, std::string detail) {
     actions.messages.push_back(
-        {{ask.from.id, 0}, membership_reply{config_.self, ask.request, what, std::move(detail), leader_}});
+        {{ask.from.id, 0},
+         membership_reply{config_.self, ask.request, what, std::move(detail), leader_, log_.members()}});
     return actions;
   };
   if (role_ != node_role::leader)
@@ -90,8 +89,9 @@ replication_actions replication::on_change_membership(const change_membership& a
     case change_membership::change::add: {
       auto peer = peers_.find(ask.id);
       if (ask.id == config_.self.id ||
-          (is_known && (peer == peers_.end() || !peer->second.up || peer->second.incarnation == known->incarnation)))
+          (is_known && peer != peers_.end() && peer->second.up && peer->second.incarnation == known->incarnation))
         return refuse(outcome::unchanged, quoted(ask.id) + " is a member already");
+      // A member that is away may have lost its disk or not: only its link will tell.
       if (peer == peers_.end() || !peer->second.up || peer->second.cluster_address.empty())
         return refuse(outcome::not_connected,
                       "no node " + quoted(ask.id) +
@@ -159,7 +159,7 @@ void replication::answer_change(membership_reply::outcome what, const std::strin
                                 replication_actions& actions) {
   if (change_ && !change_->asker.empty())
     actions.messages.push_back(
-        {{change_->asker, 0}, membership_reply{config_.self, change_->request, what, detail, leader_}});
+        {{change_->asker, 0}, membership_reply{config_.self, change_->request, what, detail, leader_, log_.members()}});
   change_.reset();
 }
 
@@ -173,8 +173,14 @@ void replication::tend_members(replication_actions& actions, instant now) {
       std::any_of(peers_.begin(), peers_.end(), [](const auto& p) { return p.second.departs_with > log_index{}; });
   // A leader that removed itself leads until that is committed and the removed know, and hands over then.
   if (!log_.members().find(config_.self.id) && log_.members_index() <= commit_index_) {
-    if (!transfer_ && !departing)
+    if (transfer_ || departing)
+      return;
+    auto to = leaving_ ? node_id{} : best_successor();
+    leaving_ = true;
+    if (to.empty())
       become_follower(actions);
+    else
+      begin_transfer(to, actions, now);
     return;
   }
   if (!config_.auto_promote || !change_is_possible(now))
@@ -193,13 +199,25 @@ void replication::tend_members(replication_actions& actions, instant now) {
 
 /// After each step: whether this node has been a member, and still is.
 void replication::follow_members() {
-  if (members_seen_ == log_.members_index())
+  bool committed = log_.members_index() <= commit_index_;
+  if (members_seen_ == log_.members_index() && members_committed_ == committed)
     return;
   members_seen_ = log_.members_index();
+  members_committed_ = committed;
+  // Only what is committed counts: a membership that is cut off again has neither let this node in nor taken it out.
+  was_member_ = was_member_ || was_member(config_.self);
   auto m = log_.members().find(config_.self.id);
-  bool is_member = m && m->incarnation == config_.self.incarnation;
-  was_member_ = was_member_ || is_member;
-  removed_ = was_member_ && !is_member;
+  removed_ = committed && was_member_ && !(m && m->incarnation == config_.self.incarnation);
+}
+
+/// Whether a committed membership that the log still knows has listed it.
+bool replication::was_member(const sender& who) const {
+  for (auto index = log_.base().index; index <= commit_index_; index = log_.next_members_after(index)) {
+    auto m = log_.base_at(index).members.find(who.id);
+    if (m && m->incarnation == who.incarnation)
+      return true;
+  }
+  return false;
 }
 
 }  // namespace coordinator

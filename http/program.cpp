@@ -1,7 +1,9 @@
 #include "http/program.hpp"
 
+#include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
@@ -103,6 +105,7 @@ class program::parts {
     environment.seed = draw_seed();
     watcher_ = std::make_shared<observer>(options_.id, draw_seed());
     environment.watcher = watcher_;
+    environment.on_removed = [this] { leave_cluster(); };
     node_ = std::make_unique<node>(*system_, options_, *directory_, environment);
     api_options for_api;
     for_api.cluster_token = token_;
@@ -136,6 +139,15 @@ class program::parts {
   }
 
  private:
+  /// Ends the process as an operator would.
+  void leave_cluster() try {
+    directory_->mark_removed();
+    ::kill(::getpid(), SIGTERM);
+  } catch (const data_directory_error& e) {
+    spdlog::error("{}", e.what());
+    ::kill(::getpid(), SIGTERM);
+  }
+
   const node_options options_;
   std::string token_;
   std::optional<data_directory> directory_;

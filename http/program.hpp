@@ -31,7 +31,8 @@ class program {
   program(const program&) = delete;
   program& operator=(const program&) = delete;
 
-  /// Starts the actors, and then the HTTP front. Throws startup_error.
+  /// Starts the actors, and then the HTTP front. Throws startup_error. A node that is taken out of its cluster later
+  /// notes that in its data directory and sends this process SIGTERM.
   void start();
 
   /// Hands leadership over, answers what is in flight, and closes the stores, in this order. Takes some seconds at

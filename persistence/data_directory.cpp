@@ -40,6 +40,9 @@ void sync_directory(const fs::path& path) {
     refuse(path, "cannot be synced: " + reason(error) + "; check the disk");
 }
 
+// The file that says that the node was taken out of its cluster.
+constexpr char removed_mark[] = "removed";
+
 std::string read_holder(int fd) {
   std::array<char, 32> text{};
   auto n = ::pread(fd, text.data(), text.size(), 0);
@@ -70,6 +73,11 @@ data_directory::data_directory(const fs::path& path, const std::optional<node_id
     if (node && found_node_ && *found_node_ != *node)
       refuse(path_, "belongs to node '" + found_node_->value + "', not to '" + node->value +
                         "'; give that --node-id or another --data-dir");
+    if (node && fs::exists(path_ / removed_mark))
+      refuse(path_, "node '" + node->value +
+                        "' was removed from its cluster; to let it join again, give an empty --data-dir and run "
+                        "coordctl cluster add " +
+                        node->value);
     if (cluster_id && found_cluster_ && *found_cluster_ != *cluster_id)
       refuse(path_, "belongs to cluster " + *found_cluster_ + ", not to " + *cluster_id + "; give another --data-dir");
   } catch (...) {
@@ -77,6 +85,20 @@ data_directory::data_directory(const fs::path& path, const std::optional<node_id
       ::close(lock_fd_);
     throw;
   }
+}
+
+void data_directory::mark_removed() {
+  auto file = path_ / removed_mark;
+  auto fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  constexpr char text[] = "This node was removed from its cluster. The files beside this one are of no use to it.\n";
+  bool written =
+      fd >= 0 && ::write(fd, text, sizeof text - 1) == static_cast<ssize_t>(sizeof text - 1) && ::fsync(fd) == 0;
+  auto error = errno;
+  if (fd >= 0)
+    ::close(fd);
+  if (!written)
+    refuse(path_, "cannot be written to: " + reason(error) + "; free some space or check the disk");
+  sync_directory(path_);
 }
 
 data_directory::~data_directory() {

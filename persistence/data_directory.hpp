@@ -32,6 +32,7 @@ class data_directory {
   ///
   /// Throws data_directory_error when it is unwritable, not a directory, held by another process (whose pid
   /// is named), of another node than `node`, or of another cluster than `cluster_id` where one is expected.
+  /// Likewise for a `node` that `mark_removed` has noted as removed from its cluster.
   /// A raft.db that cannot be read as one makes it a `lost_disk`, and `damage` says why. Without `node`, anybody's
   /// will do.
   data_directory(const std::filesystem::path& path, const std::optional<node_id>& node,
@@ -47,6 +48,10 @@ class data_directory {
   const std::optional<std::string>& found_cluster() const { return found_cluster_; }
   /// For a lost disk: one line that says what was found instead of a sound raft.db.
   const std::string& damage() const { return damage_; }
+
+  /// Notes durably that the node was taken out of its cluster: nobody opens the directory for a node again.
+  /// Throws data_directory_error.
+  void mark_removed();
 
   std::string raft_path() const { return (path_ / "raft.db").string(); }
   /// Of the state file that a new node begins with; which one is present is in raft.db.

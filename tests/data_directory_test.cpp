@@ -210,3 +210,19 @@ TEST_CASE("data_directory: nothing but the lock is written when a directory is r
   CHECK(fs::file_size(temporary / "raft.db") == before);
   CHECK(fs::last_write_time(temporary / "raft.db") == time);
 }
+
+TEST_CASE("data_directory: one whose node was removed from its cluster starts no node, and says what would do") {
+  temporary_directory temporary;
+  make_raft_file(temporary.path());
+  {
+    data_directory directory{temporary.path(), self};
+    directory.mark_removed();
+  }
+  auto said = complaint(temporary.path());
+  CHECK(contains(said, temporary.path().string()));
+  CHECK(contains(said, "node 'n1' was removed from its cluster"));
+  CHECK(contains(said, "give an empty --data-dir and run coordctl cluster add n1"));
+  // To be looked at it may be opened all the same.
+  data_directory anybody{temporary.path(), std::nullopt};
+  CHECK(anybody.condition() == directory_condition::node);
+}

@@ -31,8 +31,10 @@ struct rig {
         indexes.emplace_back(to, *r);
       else if (auto c = std::get_if<cluster_query>(&message))
         clusters.emplace_back(to, *c);
+      else if (auto t = std::get_if<transfer_leadership>(&message))
+        transfers.emplace_back(to, *t);
       else
-        transfers.emplace_back(to, std::get<transfer_leadership>(message));
+        changes.emplace_back(to, std::get<change_membership>(message));
     }
     for (auto& beat : out.to_fleet)
       beats.push_back(beat);
@@ -123,6 +125,7 @@ struct rig {
   std::vector<std::pair<node_id, read_index>> indexes;
   std::vector<std::pair<node_id, cluster_query>> clusters;
   std::vector<std::pair<node_id, transfer_leadership>> transfers;
+  std::vector<std::pair<node_id, change_membership>> changes;
   std::vector<std::pair<node_id, worker_beat>> beats;
   std::vector<pending_query> queries;
   std::vector<await_work> polls;
@@ -694,7 +697,8 @@ TEST_CASE("gateway: giving up answers everything once") {
                           claim(*r, 0),
                           r->x->beat({}, milliseconds{5000}, r->now),
                           r->x->cluster(milliseconds{5000}, r->now),
-                          r->x->transfer({}, milliseconds{5000}, r->now)};
+                          r->x->transfer({}, milliseconds{5000}, r->now),
+                          r->x->change_members({{}, {"n4"}}, r->now)};
   r->flush();
   auto unsent = r->put("b");
   r->x->give_up("shutting_down");
@@ -821,6 +825,117 @@ TEST_CASE("gateway: a transfer to the leader is done, to an unknown node refused
   CHECK(r->answer<transfer_result>(refused)->reason == "unknown_node");
   r->pass(5000);
   CHECK(r->answer<transfer_result>(late)->reason == "timeout");
+}
+
+namespace {
+
+membership_reply answer(const std::pair<node_id, change_membership>& to, membership_reply::outcome result,
+                        std::string leader = {}) {
+  return {{to.first, {1}}, to.second.request, result, "why", {std::move(leader)}, {}};
+}
+
+}  // namespace
+
+TEST_CASE("gateway: a change of the members goes to the leader and is answered once it is committed") {
+  using outcome = membership_reply::outcome;
+  auto r = rig::following();
+  auto t = r->x->change_members({change_membership::change::remove, {"n3"}, true}, r->now);
+  r->flush();
+  REQUIRE(r->changes.size() == 1);
+  CHECK(r->changes[0].first == node_id{"n2"});
+  CHECK(r->changes[0].second.id == node_id{"n3"});
+  CHECK(r->changes[0].second.force);
+  r->x->members_changed(answer(r->changes[0], outcome::committed, "n2"), r->now);
+  r->flush();
+  REQUIRE(r->answer<membership_result>(t));
+  CHECK(r->answer<membership_result>(t)->ok);
+  CHECK(r->answer<membership_result>(t)->changed);
+  CHECK(r->x->idle());
+  CHECK_FALSE(r->x->next_wake());
+}
+
+TEST_CASE("gateway: a change that is refused says why, and one that is so already is no failure") {
+  using outcome = membership_reply::outcome;
+  for (auto [said, reason] : {std::pair{outcome::unknown_node, "unknown_node"},
+                              {outcome::not_connected, "not_connected"},
+                              {outcome::not_caught_up, "not_caught_up"},
+                              {outcome::unsafe, "unsafe"},
+                              {outcome::unchanged, ""}}) {
+    auto r = rig::following();
+    auto t = r->x->change_members({change_membership::change::remove, {"n9"}}, r->now);
+    r->flush();
+    r->x->members_changed(answer(r->changes[0], said), r->now);
+    r->flush();
+    REQUIRE(r->answer<membership_result>(t));
+    auto result = *r->answer<membership_result>(t);
+    CHECK(result.reason == reason);
+    CHECK(result.detail == "why");
+    CHECK(result.ok == result.reason.empty());
+    CHECK_FALSE(result.changed);
+    CHECK_FALSE(result.unknown);
+  }
+}
+
+TEST_CASE("gateway: whether a change happened whose leader fell is learnt from the next one") {
+  using outcome = membership_reply::outcome;
+  for (bool happened : {true, false}) {
+    auto r = rig::following();
+    auto t = r->x->change_members({change_membership::change::remove, {"n9"}}, r->now);
+    r->flush();
+    r->x->members_changed(answer(r->changes[0], outcome::unknown), r->now);
+    r->lead_by("", 4);
+    CHECK_FALSE(r->answer<membership_result>(t));
+    r->lead_by("n3", 4);
+    REQUIRE(r->changes.size() == 2);
+    CHECK(r->changes[1].first == node_id{"n3"});
+    r->x->members_changed(answer(r->changes[1], happened ? outcome::unknown_node : outcome::unsafe), r->now);
+    r->flush();
+    REQUIRE(r->answer<membership_result>(t));
+    CHECK(r->answer<membership_result>(t)->ok == happened);
+    CHECK(r->answer<membership_result>(t)->changed == happened);
+    CHECK_FALSE(r->answer<membership_result>(t)->unknown);
+  }
+}
+
+TEST_CASE("gateway: a leader that is busy for a moment is asked again, and one that stays so refuses") {
+  using outcome = membership_reply::outcome;
+  auto r = rig::following();
+  auto t = r->x->change_members({change_membership::change::add, {"n4"}}, r->now);
+  auto never = r->x->change_members({change_membership::change::add, {"n5"}}, r->now);
+  r->flush();
+  REQUIRE(r->changes.size() == 2);
+  for (auto each : std::vector{r->changes})
+    r->x->members_changed(answer(each, outcome::busy), r->now);
+  r->flush();
+  CHECK(r->changes.size() == 2);
+  r->pass(50);
+  REQUIRE(r->changes.size() == 4);
+  r->x->members_changed(answer(r->changes[2], outcome::committed), r->now);
+  r->pass(1100);
+  CHECK(r->answer<membership_result>(t)->ok);
+  CHECK_FALSE(r->answer<membership_result>(never));
+  r->x->members_changed(answer(r->changes[3], outcome::busy), r->now);
+  r->flush();
+  REQUIRE(r->answer<membership_result>(never));
+  CHECK(r->answer<membership_result>(never)->reason == "busy");
+  CHECK_FALSE(r->answer<membership_result>(never)->unknown);
+}
+
+TEST_CASE("gateway: a change that gets no answer in time says that it may happen yet") {
+  auto r = rig::following();
+  auto t = r->x->change_members({change_membership::change::add, {"n4"}}, r->now);
+  r->flush();
+  r->pass(5000);
+  REQUIRE(r->answer<membership_result>(t));
+  CHECK(r->answer<membership_result>(t)->unknown);
+  CHECK(r->answer<membership_result>(t)->reason == "timeout");
+  CHECK(r->answer<membership_result>(t)->detail != "");
+  rig alone;
+  auto unsent = alone.x->change_members({change_membership::change::add, {"n4"}}, alone.now);
+  alone.pass(5000);
+  REQUIRE(alone.answer<membership_result>(unsent));
+  CHECK_FALSE(alone.answer<membership_result>(unsent)->unknown);
+  CHECK(alone.answer<membership_result>(unsent)->reason != "timeout");
 }
 
 // -- the leader's own commands --------------------------------------------------------------------

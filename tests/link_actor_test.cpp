@@ -1,9 +1,12 @@
 #include <doctest/doctest.h>
 #include <netinet/in.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -175,6 +178,28 @@ TEST_CASE("links: another secret, cluster, id or version never comes up, and the
   CHECK(fails_with(node, expected));
   CHECK(node.events().empty());
   CHECK(other.events().empty());
+}
+
+TEST_CASE("links: nodes of two protocol versions do not link, and both sides name the versions") {
+  auto text = std::make_shared<std::ostringstream>();
+  auto before = spdlog::default_logger();
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("versions", std::make_shared<spdlog::sinks::ostream_sink_mt>(*text)));
+  auto ports = make_ports(2);
+  {
+    link_node::options a{"a", {to(ports[1].address)}};
+    link_node::options b{"b"};
+    a.protocol_version = link_protocol_version + 1;
+    link_node other{b, std::move(ports[1].listener)};
+    link_node node{a, std::move(ports[0].listener)};
+    CHECK(fails_with(node, "refused: protocol version 2 where b speaks version 1"));
+    CHECK(node.events().empty());
+    CHECK(other.events().empty());
+  }
+  spdlog::set_default_logger(before);
+  CHECK_MESSAGE(text->str().find("no link with a at " + ports[0].address +
+                                 ": protocol version 2 where b speaks version 1") != std::string::npos,
+                text->str());
 }
 
 TEST_CASE("links: a node that is not formed links with one that is, until it belongs to another cluster (rule 12)") {

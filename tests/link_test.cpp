@@ -249,6 +249,65 @@ TEST_CASE("link: once the cluster is known its members are linked and others giv
   CHECK(dialled == std::vector<std::string>{"host-1:1", "host-3:1"});
 }
 
+TEST_CASE("link: a member that was removed is dialled no more, also where --peers names it") {
+  auto table = table_with({by_id(higher), by_address(lower)});
+  auto listed = [](std::initializer_list<link_hello> nodes) {
+    membership members;
+    for (auto& x : nodes)
+      members.members.push_back({x.who.id, x.who.incarnation, x.http_address, x.cluster_address, true});
+    return members;
+  };
+  table.know_cluster("cluster-a", listed({lower, self, higher}), start);
+  auto opened = table.open(std::nullopt, higher, start);
+  table.know_cluster("cluster-a", listed({self}), start);
+  // The link that is up may stay; the other entry is gone.
+  REQUIRE(table.status().size() == 1);
+  CHECK(table.status()[0].up);
+  CHECK(next_dial(table, start) == milliseconds{-1});
+  CHECK(table.lost(opened.session, "broken", start) == higher.who.id);
+  CHECK(table.status().empty());
+  CHECK(next_dial(table, start) == milliseconds{-1});
+  // Taken in again, it is dialled again.
+  table.know_cluster("cluster-a", listed({self, higher}), start);
+  CHECK(next_dial(table, start) != milliseconds{-1});
+}
+
+TEST_CASE("link: a dial that was under way when its node was removed is the last one") {
+  auto table = table_with({by_id(higher)});
+  auto order = table.due(start);
+  REQUIRE(order.size() == 1);
+  membership alone;
+  alone.members = {{self.who.id, self.who.incarnation, self.http_address, self.cluster_address, true}};
+  table.know_cluster("cluster-a", alone, start);
+  table.dial_failed(order[0].peer, "refused", start);
+  CHECK(table.status().empty());
+  CHECK(next_dial(table, start) == milliseconds{-1});
+}
+
+TEST_CASE("link: a membership without the node itself stops no dial") {
+  auto table = table_with({by_id(higher)});
+  membership older;
+  older.members = {{lower.who.id, lower.who.incarnation, lower.http_address, lower.cluster_address, true}};
+  table.know_cluster("cluster-a", older, start);
+  std::vector<std::string> dialled;
+  for (auto& order : table.due(start + milliseconds{2000}))
+    dialled.push_back(order.address);
+  CHECK(std::count(dialled.begin(), dialled.end(), higher.cluster_address) == 1);
+}
+
+TEST_CASE("link: an entry of --peers that nobody answers is dialled until all members are linked") {
+  auto table = table_with({by_address(node("node-9", "host-9:1"))});
+  membership members;
+  for (auto& x : {self, higher})
+    members.members.push_back({x.who.id, x.who.incarnation, x.http_address, x.cluster_address, true});
+  table.know_cluster("cluster-a", members, start);
+  CHECK(table.due(start + milliseconds{2000}).size() == 2);
+  for (std::uint64_t peer : {1, 2})
+    table.dial_failed(peer, "refused", start);
+  table.open(std::nullopt, higher, start);
+  CHECK(next_dial(table, start) == milliseconds{-1});
+}
+
 TEST_CASE("link: status tells the address, the round trip and why a link is down") {
   auto table = table_with({by_id(higher)});
   auto opened = table.open(std::nullopt, higher, start);

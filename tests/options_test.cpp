@@ -75,6 +75,7 @@ TEST_CASE("options: a node without any is a cluster of one on loopback") {
   CHECK(node.quota_bytes == 8'589'934'592u);
   CHECK(node.log_retention_entries == 10'000);
   CHECK(node.verify == verify_level::quick);
+  CHECK(node.auto_promote);
 }
 
 TEST_CASE("options: every flag arrives") {
@@ -109,6 +110,8 @@ TEST_CASE("options: every flag arrives") {
                       "--log-retention-entries",
                       "25",
                       "--verify=full",
+                      "--auto-promote",
+                      "off",
                       "--advertise",
                       "one.example.org"});
   CHECK(node.id.value == "node-1");
@@ -131,6 +134,7 @@ TEST_CASE("options: every flag arrives") {
   CHECK(node.quota_bytes == 524'288'000u);
   CHECK(node.log_retention_entries == 25);
   CHECK(node.verify == verify_level::full);
+  CHECK_FALSE(node.auto_promote);
 }
 
 TEST_CASE("options: a retention is a number with its unit, and 0 keeps for ever") {
@@ -278,6 +282,7 @@ TEST_CASE("options: a bad value is refused with its flag, the value and what wou
   CHECK(contains(refusal({"--node-id", "a\nb"}), {"--node-id a?b"}));
   CHECK(contains(refusal({"--data-dir", ""}), {"--data-dir \"\""}));
   CHECK(contains(refusal({"--log-level", "loud"}), {"--log-level loud", "trace, debug"}));
+  CHECK(contains(refusal({"--auto-promote", "yes"}), {"--auto-promote yes", "on or off"}));
   CHECK(contains(refusal({"--verify", "Full"}), {"--verify Full", "off, quick or full"}));
   CHECK(contains(refusal({"--log-retention-entries", "9"}), {"--log-retention-entries 9", "10 to 1000000000"}));
   CHECK(contains(refusal({"--log-retention-entries", "10k"}), {"--log-retention-entries 10k", "10 to 1000000000"}));
@@ -348,6 +353,7 @@ TEST_CASE("options: help and version are printed whatever else is wrong") {
                     "--quota-bytes",
                     "--log-retention-entries",
                     "--verify",
+                    "--auto-promote",
                     "--advertise",
                     "--config",
                     "--help",

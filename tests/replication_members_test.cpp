@@ -142,3 +142,62 @@ TEST_CASE("members: a lost disk comes back under its name as a learner (rule 11)
   CHECK_EQ(c->incarnation, incarnation_id{77});
   CHECK_FALSE(c->voter);
 }
+
+TEST_CASE(
+    "members: a member that is away and its lost disk cannot be told apart, so adding it is refused and says so") {
+  auto keeper = leader();
+  keeper.take(keeper->on_peer_down(member_id('c'), keeper.now()));
+  auto reply = ask(keeper, change::add, 'c');
+  REQUIRE(reply);
+  CHECK_EQ(reply->result, outcome::not_connected);
+  CHECK_NE(reply->detail.find("no node \"c\" is linked"), std::string::npos);
+  CHECK_EQ(reply->members.members.size(), 3);
+}
+
+TEST_CASE("members: one that is cut off the log again has taken nobody out") {
+  scripted_keeper_options options;
+  options.self = 'c';
+  scripted_keeper keeper{options};
+  log_entry entry{{2}, {2}, entry_kind::membership, 5, to_bytes(members_of(2))};
+  keeper.append_entries_of('a', 2, 1, 1, {entry});
+  CHECK_FALSE(keeper->removed());
+  // Another leader never had it.
+  keeper.append('b', 3, 1, 1, {3}, 2);
+  CHECK_FALSE(keeper->removed());
+  CHECK(keeper->log().members().find(member_id('c')));
+}
+
+TEST_CASE("members: a leader that takes itself out leads until that is committed, and hands over") {
+  auto keeper = leader();
+  CHECK_FALSE(ask(keeper, change::remove, 'a'));
+  keeper.tick();
+  CHECK(keeper.leads());
+  CHECK_FALSE(keeper.hand_over);
+  keeper.acknowledge('b', 4);
+  keeper.acknowledge('c', 4);
+  CHECK_EQ(keeper.said<membership_reply>()->result, outcome::committed);
+  CHECK_FALSE(keeper->removed());
+  keeper.tick();
+  REQUIRE(keeper.hand_over);
+  CHECK(keeper.leads());
+  keeper.take(keeper->on_higher_term({keeper.term() + 1}, keeper.now()));
+  CHECK_FALSE(keeper.leads());
+  CHECK(keeper->removed());
+}
+
+TEST_CASE("members: one that was taken out while it was away is told so when it comes back") {
+  auto keeper = leader();
+  keeper.take(keeper->on_peer_down(member_id('c'), keeper.now()));
+  CHECK_FALSE(ask(keeper, change::remove, 'c'));
+  keeper.acknowledge('b', 4);
+  keeper.take_said<append_entries>();
+  keeper.take(keeper->on_peer_up(member_sender('c'), keeper.now()));
+  CHECK(keeper.said_to<append_entries>('c'));
+  // Not for ever.
+  keeper.advance(milliseconds{20'000});
+  keeper.round(0, {'b'});
+  keeper.tick();
+  keeper.take_said<append_entries>();
+  keeper.propose({"x"});
+  CHECK_FALSE(keeper.said_to<append_entries>('c'));
+}

@@ -128,8 +128,14 @@ void core_cluster::settle() {
     return;
   auto leader =
       std::find_if(nodes_.begin(), nodes_.end(), [](auto& n) { return n.keeper->role() == node_role::leader; });
+  // One that lacks a state cannot lead, and may have more of the log than the other: two voters then wait for help.
+  auto is_stuck = [](auto& n) {
+    return !n.keeper->state_error().empty() && n.keeper->log().members().voter_count() < 3;
+  };
+  if (leader == nodes_.end() && std::any_of(nodes_.begin(), nodes_.end(), is_stuck))
+    return;
   if (leader == nodes_.end()) {
-    violate("no leader though nothing is in the way");
+    violate("no leader though nothing is in the way:" + standing());
     return;
   }
   auto i = static_cast<std::size_t>(leader - nodes_.begin());
@@ -144,7 +150,7 @@ void core_cluster::settle() {
     return;
   leader = std::find_if(nodes_.begin(), nodes_.end(), [](auto& n) { return n.keeper->role() == node_role::leader; });
   if (leader == nodes_.end()) {
-    violate("no leader though nothing is in the way");
+    violate("no leader though nothing is in the way:" + standing());
     return;
   }
   i = static_cast<std::size_t>(leader - nodes_.begin());
@@ -173,7 +179,7 @@ milliseconds core_cluster::fail_over(milliseconds after) {
   };
   auto leader = std::find_if(nodes_.begin(), nodes_.end(), is_ready);
   if (leader == nodes_.end()) {
-    violate("no leader though nothing is in the way");
+    violate("no leader though nothing is in the way:" + standing());
     return {};
   }
   crash(static_cast<std::size_t>(leader - nodes_.begin()));
@@ -686,6 +692,20 @@ void core_cluster::one_request() {
     reads_[++last_read_] = {log_index{committed_.size()}, false};
     send(i, to, read_index{n.who, last_read_});
   }
+}
+
+/// What each node thinks, for a failure's text.
+std::string core_cluster::standing() const {
+  std::string text;
+  for (auto& n : nodes_) {
+    text += " " + n.who.id.value + ":" + to_string(n.keeper->role()) + " term " +
+            std::to_string(n.keeper->current_term().value) + " last " +
+            std::to_string(n.keeper->log().last_index().value) + " [";
+    for (auto& m : n.keeper->log().members().members)
+      text += m.id.value + (m.voter ? " " : "(learner) ");
+    text += "] " + n.keeper->state_error() + ";";
+  }
+  return text;
 }
 
 /// As a node that leads now sees it.

@@ -163,6 +163,7 @@ class core_cluster {
   void spoil(std::size_t i);
   void change_members();
   bool is_member(const node&) const;
+  std::string standing() const;
   void one_fault();
   void one_request();
 

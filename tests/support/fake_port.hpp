@@ -18,6 +18,7 @@ class fake_port : public gateway_port {
   read_result read_answer;
   beat_result beat_answer{write_result::outcome::applied, {}, false, {}};
   transfer_result transfer_answer{true, {}, node_id{"node-2"}};
+  membership_result members_answer{true, true, {}, {}, false, node_id{"node-2"}, {}};
   node_view view_answer;
   cluster_view cluster_answer;
   std::vector<log_entry> log;
@@ -41,6 +42,7 @@ class fake_port : public gateway_port {
   std::vector<claim_request> claims;
   std::vector<worker_beat> beats;
   std::vector<node_id> transfers;
+  std::vector<membership_request> changes;
   std::vector<request_vote> votes;
   std::vector<append_entries> appends;
 
@@ -81,6 +83,9 @@ class fake_port : public gateway_port {
   }
   void transfer(node_id to, milliseconds, completion<transfer_result> done) override {
     answer(transfers, std::move(to), transfer_answer, done);
+  }
+  void change_members(membership_request request, completion<membership_result> done) override {
+    answer(changes, std::move(request), members_answer, done);
   }
   void inject(request_vote request, std::function<void(std::optional<request_vote_reply>, std::string)> done) override {
     votes.push_back(std::move(request));

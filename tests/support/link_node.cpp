@@ -88,6 +88,7 @@ link_node::link_node(options given, file_descriptor listener) : parts_(std::make
   p.accountant_actor = p.system.spawn(accountant, p.book);
   auto context = link_net::make_context(given.secret);
   links_config config;
+  config.self.protocol_version = given.protocol_version;
   config.self.cluster_id = given.cluster_id;
   config.self.who = {node_id{given.id}, incarnation_id{given.incarnation}};
   config.self.boot_id = given.boot_id ? given.boot_id : next_boot_id();

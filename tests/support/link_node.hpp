@@ -21,6 +21,7 @@ class link_node {
     std::string cluster_id = {};
     std::uint64_t boot_id = 0;  ///< 0: another one each time.
     std::uint64_t incarnation = 1;
+    std::uint32_t protocol_version = link_protocol_version;
     std::string advertise = {};        ///< Empty: where it listens.
     bool holds_on_to_handles = false;  ///< Keeps those of a broken link until `let_go`.
   };
