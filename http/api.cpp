@@ -46,9 +46,9 @@ void api::add_routes() {
   add("GET", "/api/status", &api::get_status);
   add("GET", "/api/cluster", &api::get_cluster);
   add("POST", "/api/cluster/transfer_leadership", &api::post_transfer, small_body);
-  add("POST", "/api/cluster/members", &api::not_implemented, small_body);
-  add("DELETE", "/api/cluster/members/{node_id}", &api::not_implemented, small_body);
-  add("POST", "/api/cluster/members/{node_id}/promote", &api::not_implemented, small_body);
+  add("POST", "/api/cluster/members", &api::post_member, small_body);
+  add("DELETE", "/api/cluster/members/{node_id}", &api::delete_member, small_body);
+  add("POST", "/api/cluster/members/{node_id}/promote", &api::post_promote, small_body);
   add("POST", "/api/maintenance/enable", &api::post_maintenance_enable, small_body);
   add("POST", "/api/maintenance/disable", &api::post_maintenance_disable, small_body);
   add("GET", "/api/openapi.json", &api::get_openapi);

@@ -109,7 +109,10 @@ class api : public request_handler {
   http_response post_maintenance_enable(const routed_request&);
   http_response post_maintenance_disable(const routed_request&);
   http_response set_maintenance_mode(const routed_request&, bool enabled);
-  http_response not_implemented(const routed_request&);
+  http_response post_member(const routed_request&);
+  http_response delete_member(const routed_request&);
+  http_response post_promote(const routed_request&);
+  http_response change_members(membership_request, const routed_request&, std::optional<problem> failure);
   http_response get_openapi(const routed_request&);
   // routes_health.cpp
   http_response get_livez(const routed_request&);

@@ -156,6 +156,21 @@ json render(const cluster_view& cluster) {
   return out;
 }
 
+json render(const membership_result& change) {
+  json out;
+  out["success"] = true;
+  out["changed"] = change.changed;
+  out["leader"] = text_or_null(change.leader.value);
+  auto members = json::array();
+  for (auto& m : change.members.members)
+    members.push_back({{"node_id", m.id.value},
+                       {"http_address", m.http_address},
+                       {"cluster_address", m.cluster_address},
+                       {"voter", m.voter}});
+  out["members"] = std::move(members);
+  return out;
+}
+
 json render_status(const node_view& node) {
   auto& raft = node.raft;
   json out;

@@ -17,6 +17,8 @@ nlohmann::ordered_json render(const worker_view& worker);
 nlohmann::ordered_json render(const cluster_view& cluster);
 /// `now_ms`: for the duration of a run that has not ended.
 nlohmann::ordered_json render(const run_view& run, std::int64_t now_ms);
+/// Of a change that is as was asked for.
+nlohmann::ordered_json render(const membership_result& change);
 nlohmann::ordered_json render_status(const node_view& node);
 /// Adds `snapshot_incoming` while a state comes in from the leader.
 void add_incoming_snapshot(nlohmann::ordered_json& to, const raft_status& raft);

@@ -57,6 +57,69 @@ http_response api::post_transfer(const routed_request& r) {
   return to_response(unavailable(result->reason, result->reason == "timeout" ? "unknown" : "not_applied"));
 }
 
+http_response api::post_member(const routed_request& r) {
+  auto body = parse_object(r.http.body);
+  if (auto wrong = std::get_if<problem>(&body))
+    return to_response(*wrong);
+  std::optional<problem> failure;
+  object_reader reader{std::get<nlohmann::json>(body), {}, failure};
+  membership_request request;
+  request.what = change_membership::change::add;
+  request.id.value = reader.id("node_id");
+  request.force = reader.boolean("force", false);
+  reader.allow_only({"node_id", "force"});
+  return change_members(std::move(request), r, std::move(failure));
+}
+
+http_response api::delete_member(const routed_request& r) {
+  std::optional<problem> failure;
+  membership_request request;
+  request.what = change_membership::change::remove;
+  request.id.value = path_id(r, 0, "node_id", failure);
+  if (auto force = r.parameter("force")) {
+    if (*force != "true" && *force != "false" && !failure)
+      failure = invalid("force", "force must be true or false.");
+    request.force = *force == "true";
+  }
+  return change_members(std::move(request), r, std::move(failure));
+}
+
+http_response api::post_promote(const routed_request& r) {
+  auto body = parse_object(r.http.body, true);
+  if (auto wrong = std::get_if<problem>(&body))
+    return to_response(*wrong);
+  std::optional<problem> failure;
+  object_reader reader{std::get<nlohmann::json>(body), {}, failure};
+  membership_request request;
+  request.what = change_membership::change::promote;
+  request.id.value = path_id(r, 0, "node_id", failure);
+  request.force = reader.boolean("force", false);
+  reader.allow_only({"force"});
+  return change_members(std::move(request), r, std::move(failure));
+}
+
+http_response api::change_members(membership_request request, const routed_request& r, std::optional<problem> failure) {
+  request.timeout = request_timeout(r, failure);
+  if (failure)
+    return to_response(*failure);
+  auto patience = request.timeout + reply_margin;
+  auto result = wait_for<membership_result>(
+      [&](auto done) { port_.change_members(std::move(request), std::move(done)); }, patience);
+  if (!result)
+    return to_response(unavailable("timeout", "unknown"));
+  if (result->ok)
+    return ok(render(*result));
+  if (result->reason == "unknown_node")
+    return to_response(not_found("not_found", result->detail + "."));
+  for (auto conflict : {"busy", "unsafe", "not_caught_up", "not_connected"})
+    if (result->reason == conflict && !result->unknown)
+      return to_response({409, result->reason, result->detail + ".", {}, {}, {}});
+  auto answer = unavailable(result->reason, result->unknown ? "unknown" : "not_applied");
+  if (!result->detail.empty())
+    answer.detail = result->detail;
+  return to_response(answer);
+}
+
 http_response api::post_maintenance_enable(const routed_request& r) {
   return set_maintenance_mode(r, true);
 }
@@ -74,12 +137,6 @@ http_response api::set_maintenance_mode(const routed_request& r, bool enabled) {
   if (auto wrong = why_not_written(result, "setting"))
     return to_response(*wrong);
   return ok({{"success", true}, {"maintenance", enabled}});
-}
-
-http_response api::not_implemented(const routed_request& r) {
-  if (auto stranger = r.http.path.rfind("/api/raft/", 0) == 0 ? refuse_stranger(r) : std::nullopt)
-    return to_response(*stranger);
-  return to_response({501, "not_implemented", "This version does not offer this yet.", {}, {}, {}});
 }
 
 http_response api::get_openapi(const routed_request&) {

@@ -326,3 +326,69 @@ TEST_CASE("coordctl probe: counts accepted writes") {
   CHECK(report["refused"] == 0);
   CHECK(report["longest_gap_ms"] > 0);
 }
+
+TEST_CASE("coordctl cluster: changes of the members go to their routes, and refusals say why") {
+  fake_coordinator node;
+  int status = 200;
+  json said = {{"success", true}, {"changed", true}, {"leader", "a"}, {"members", json::array()}};
+  said["members"].push_back({{"node_id", "n 4"}, {"http_address", "h:4"}, {"voter", false}});
+  std::string seen;
+  node.set_hook([&](const httplib::Request& request, httplib::Response& response) {
+    seen = request.method + " " + request.target + " " + request.body;
+    response.status = status;
+    response.set_content(said.dump(), status == 200 ? "application/json" : "application/problem+json");
+    return true;
+  });
+  desk d{node};
+  CHECK(add_member(d.s, "n4") == exit_status::ok);
+  CHECK(seen == R"(POST /api/cluster/members {"node_id":"n4"})");
+  CHECK(d.out.str().find("n4 added as a learner; members now:") != std::string::npos);
+  CHECK(d.out.str().find("h:4") != std::string::npos);
+  CHECK(promote_member(d.s, "n4") == exit_status::ok);
+  CHECK(seen == "POST /api/cluster/members/n4/promote {}");
+  CHECK(remove_member(d.s, "n4", false) == exit_status::ok);
+  CHECK(seen == "DELETE /api/cluster/members/n4 ");
+  CHECK(d.err.str().empty());
+  CHECK(remove_member(d.s, "n4", true) == exit_status::ok);
+  CHECK(seen == "DELETE /api/cluster/members/n4?force=true ");
+  CHECK(d.err.str().find("commits no write") != std::string::npos);
+  said["changed"] = false;
+  CHECK(add_member(d.s, "n4") == exit_status::ok);
+  CHECK(d.out.str().find("n4 is a member already") != std::string::npos);
+  status = 409;
+  said = {{"status", 409}, {"code", "unsafe"}, {"detail", "only 1 of then 2"}};
+  CHECK(status_of([&] { return remove_member(d.s, "n4", false); }) == exit_status::conflict);
+  status = 404;
+  CHECK(status_of([&] { return remove_member(d.s, "n4", false); }) == exit_status::not_found);
+}
+
+TEST_CASE("coordctl restart-plan: followers first, then leadership moves, then the node that led") {
+  fake_coordinator node;
+  json view = {{"leader", "b"}, {"term", 3}, {"failure_tolerance", 1}, {"members", json::array()}};
+  for (auto [id, role] :
+       {std::pair{"a", "FOLLOWER"}, std::pair{"b", "LEADER"}, std::pair{"c", "FOLLOWER"}, std::pair{"d", "LEARNER"}})
+    view["members"].push_back({{"node_id", id},
+                               {"http_address", std::string{id} + ":1"},
+                               {"role", role},
+                               {"voter", std::string{role} != "LEARNER"}});
+  node.set_hook([&](const httplib::Request&, httplib::Response& response) {
+    response.set_content(view.dump(), "application/json");
+    return true;
+  });
+  desk d{node};
+  auto s = d.json_session();
+  CHECK(show_restart_plan(s) == exit_status::ok);
+  auto plan = json::parse(d.out.str());
+  std::string order;
+  for (auto& step : plan["steps"])
+    order += step["step"].get<std::string>() + " " + step["node_id"].get<std::string>() + ", ";
+  CHECK(order == "restart d, restart a, restart c, transfer b, restart b, ");
+  desk people{node};
+  CHECK(show_restart_plan(people.s) == exit_status::ok);
+  CHECK(people.out.str().find("4. coordctl cluster transfer") != std::string::npos);
+  CHECK(people.out.str().find("5. restart b (LEADER)") != std::string::npos);
+  view["failure_tolerance"] = 0;
+  CHECK(status_of([&] { return show_restart_plan(people.s); }) == exit_status::conflict);
+  view["leader"] = nullptr;
+  CHECK(status_of([&] { return show_restart_plan(people.s); }) == exit_status::unavailable);
+}

@@ -108,6 +108,60 @@ TEST_CASE("api: a transfer names its target, and a misspelt one moves nothing") 
   CHECK(f.ask("POST", "/api/cluster/transfer_leadership", "{}").status == 503);
 }
 
+TEST_CASE("api: a change of the members names node and force, and answers with the members") {
+  front f;
+  f.port.members_answer.members.members = {{node_id{"node-1"}, {1}, "h:1", "c:1", true},
+                                           {node_id{"node-4"}, {4}, "h:4", "c:4", false}};
+  auto added = f.ask("POST", "/api/cluster/members", R"({"node_id":"node-4"})", {{"x-request-timeout-ms", "250"}});
+  CHECK(added.status == 200);
+  CHECK(body(added)["success"] == true);
+  CHECK(body(added)["changed"] == true);
+  CHECK(body(added)["leader"] == "node-2");
+  CHECK(body(added)["members"][1] ==
+        json{{"node_id", "node-4"}, {"http_address", "h:4"}, {"cluster_address", "c:4"}, {"voter", false}});
+  CHECK(f.port.changes.back().what == change_membership::change::add);
+  CHECK(f.port.changes.back().id.value == "node-4");
+  CHECK(f.port.changes.back().timeout.count() == 250);
+  CHECK_FALSE(f.port.changes.back().force);
+  CHECK(f.ask("POST", "/api/cluster/members", R"({"node_id":"node-4","force":true})").status == 200);
+  CHECK(f.port.changes.back().force);
+  CHECK(f.ask("DELETE", "/api/cluster/members/node-3").status == 200);
+  CHECK(f.port.changes.back().what == change_membership::change::remove);
+  CHECK(f.port.changes.back().id.value == "node-3");
+  CHECK_FALSE(f.port.changes.back().force);
+  CHECK(f.ask("DELETE", "/api/cluster/members/node-3?force=true").status == 200);
+  CHECK(f.port.changes.back().force);
+  CHECK(f.ask("POST", "/api/cluster/members/node-4/promote").status == 200);
+  CHECK(f.port.changes.back().what == change_membership::change::promote);
+  auto asked = f.port.changes.size();
+  CHECK(f.ask("POST", "/api/cluster/members", "{}").status == 422);
+  CHECK(f.ask("POST", "/api/cluster/members", R"({"node_id":4})").status == 400);
+  CHECK(f.ask("POST", "/api/cluster/members", R"({"node_id":"d","forced":true})").status == 422);
+  CHECK(f.ask("DELETE", "/api/cluster/members/node-3?force=yes").status == 422);
+  CHECK(f.port.changes.size() == asked);
+}
+
+TEST_CASE("api: a change of the members that is refused says why") {
+  front f;
+  auto refused = [&](std::string reason, bool unknown = false) {
+    f.port.members_answer = {false, false, std::move(reason), "the reason in words", unknown, {}, {}};
+    return f.ask("DELETE", "/api/cluster/members/d");
+  };
+  for (auto code : {"busy", "unsafe", "not_caught_up", "not_connected"}) {
+    auto conflict = refused(code);
+    CHECK(conflict.status == 409);
+    CHECK(body(conflict)["code"] == code);
+    CHECK(body(conflict)["detail"] == "the reason in words.");
+  }
+  CHECK(refused("unknown_node").status == 404);
+  CHECK(body(refused("unknown_node"))["code"] == "not_found");
+  CHECK(refused("no_leader").status == 503);
+  CHECK(body(refused("no_leader"))["outcome"] == "not_applied");
+  CHECK(refused("timeout", true).status == 503);
+  CHECK(body(refused("timeout", true))["outcome"] == "unknown");
+  CHECK(body(refused("timeout", true))["detail"] == "the reason in words");
+}
+
 TEST_CASE("api: a write carries key, hash and time-out, and says how it ended") {
   front f;
   f.port.write_answer.result.version = 9;
@@ -401,7 +455,6 @@ TEST_CASE("api: maintenance, what is not there yet, and unknown routes") {
   front f;
   CHECK(body(f.ask("POST", "/api/maintenance/enable"))["maintenance"] == true);
   CHECK(written<set_maintenance>(f).enabled);
-  CHECK(f.ask("POST", "/api/cluster/members", "{}").status == 501);
   CHECK(f.ask("GET", "/api/nothing").status == 404);
   CHECK(f.ask("PUT", "/api/status").status == 405);
   CHECK(f.ask("GET", "/api/openapi.json").status == 200);

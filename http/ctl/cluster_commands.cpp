@@ -10,6 +10,7 @@ namespace coordinator::ctl {
 namespace {
 
 using nlohmann::json;
+using namespace std::string_literals;
 
 json status_of(const endpoint& node) {
   client_options options;
@@ -72,6 +73,22 @@ json readiness_of(const endpoint& node) {
   reply = reply.answered() ? one.send(request) : client_reply{};
   auto health = reply.ok() ? json::parse(reply.body, nullptr, false) : json{};
   return {{"url", node.url()}, {"ready", failed.empty()}, {"failed", failed}, {"health", health}};
+}
+
+constexpr auto members_path = "/api/cluster/members";
+
+exit_status show_change(session& s, const json& answer, const std::string& node, const char* done, const char* was_so) {
+  if (s.as_json) {
+    s.out << to_text(answer, 2) << "\n";
+    return exit_status::ok;
+  }
+  s.out << for_terminal(node) << " " << (text_at(answer, "changed") == "true" ? done : was_so) << "; members now:\n";
+  table rows{{"NODE", "ADDRESS", "VOTER"}};
+  for (auto& member : answer.value("members", json::array()))
+    rows.add({text_at(member, "node_id"), text_at(member, "http_address"),
+              text_at(member, "voter") == "true" ? "yes" : "no"});
+  rows.print(s.out);
+  return exit_status::ok;
 }
 
 }  // namespace
@@ -149,6 +166,75 @@ exit_status transfer_leadership(session& s, const std::string& to) {
     s.out << to_text(answer, 2) << "\n";
   else
     s.out << "leader " << for_terminal(text_at(get(s, "/api/cluster"), "leader")) << "\n";
+  return exit_status::ok;
+}
+
+exit_status add_member(session& s, const std::string& node) {
+  return show_change(s, post(s, members_path, {{"node_id", node}}), node, "added as a learner", "is a member already");
+}
+
+exit_status promote_member(session& s, const std::string& node) {
+  auto answer = post(s, members_path + "/"s + encode_component(node) + "/promote", json::object());
+  return show_change(s, answer, node, "promoted: it is a voter", "is a voter already");
+}
+
+exit_status remove_member(session& s, const std::string& node, bool force) {
+  if (force)
+    s.err << "coordctl: --force: if too few of the voters that are left can be reached, the cluster commits no write "
+             "and serves no linearizable read until enough of them are back\n";
+  client_request request;
+  request.method = "DELETE";
+  request.path = members_path + "/"s + encode_component(node) + (force ? "?force=true" : "");
+  return show_change(s, ask(s, request), node, "removed: its process ends", "is no member");
+}
+
+exit_status show_restart_plan(session& s) {
+  auto view = get(s, "/api/cluster");
+  auto leader = text_at(view, "leader");
+  auto members = view.value("members", json::array());
+  auto steps = json::array();
+  auto restart = [&](const json& member) {
+    steps.push_back({{"step", "restart"},
+                     {"node_id", text_at(member, "node_id")},
+                     {"http_address", text_at(member, "http_address")},
+                     {"role", text_at(member, "role")}});
+  };
+  // Learners decide nothing, so that they go first and show whether the new version runs.
+  for (auto role : {"LEARNER", "FOLLOWER"})
+    for (auto& member : members)
+      if (text_at(member, "role") == role)
+        restart(member);
+  auto voters = 0;
+  for (auto& member : members)
+    voters += text_at(member, "voter") == "true" ? 1 : 0;
+  for (auto& member : members)
+    if (text_at(member, "node_id") == leader) {
+      if (voters > 1)
+        steps.push_back({{"step", "transfer"}, {"node_id", leader}});
+      restart(member);
+    }
+  if (s.as_json) {
+    s.out << to_text(json{{"leader", leader}, {"failure_tolerance", view["failure_tolerance"]}, {"steps", steps}}, 2)
+          << "\n";
+  } else {
+    auto number = 0;
+    for (auto& step : steps) {
+      auto node = for_terminal(text_at(step, "node_id"));
+      s.out << ++number << ". ";
+      if (text_at(step, "step") == "transfer")
+        s.out << "coordctl cluster transfer    (leadership leaves " << node << ")\n";
+      else
+        s.out << "restart " << node << " (" << for_terminal(text_at(step, "role")) << "), then wait until http://"
+              << for_terminal(text_at(step, "http_address")) << "/readyz answers 200\n";
+    }
+  }
+  // A plan is carried out only by a cluster that can do without a node.
+  if (leader.empty())
+    throw ctl_error(exit_status::unavailable, "no node leads: mend the cluster before a node is restarted");
+  if (voters > 1 && text_at(view, "failure_tolerance") == "0")
+    throw ctl_error(
+        exit_status::conflict,
+        "no voter can be spared now: bring all nodes back before one is restarted, or writes stop meanwhile");
   return exit_status::ok;
 }
 

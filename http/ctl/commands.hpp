@@ -33,6 +33,15 @@ struct monitor_options {
 /// when no node answers, unless it is asked for one picture only.
 exit_status monitor(session& s, const monitor_options& options);
 
+/// Each answers once the change is committed, and tells who the members are then.
+exit_status add_member(session& s, const std::string& node);
+exit_status promote_member(session& s, const std::string& node);
+/// `force`: also where the cluster is left without a quorum; what that means goes to `session::err`.
+exit_status remove_member(session& s, const std::string& node, bool force);
+
+/// In which order to restart the nodes, so that writers notice nothing.
+exit_status show_restart_plan(session& s);
+
 // -- tasks --------------------------------------------------------------------
 
 struct submit_options {
