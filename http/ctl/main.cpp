@@ -36,7 +36,7 @@ struct command_line {
   kv_condition condition;
   doctest_options doctest;
   bool no_wait = false;
-  bool force = false;
+  bool remove_by_force = false;
   probe_options probe;
   std::int64_t probe_interval_ms = 10, probe_time_s = 0;
   audit_options audit;
@@ -91,12 +91,12 @@ void add_cluster_commands(CLI::App& app, command_line& line) {
   promote->add_option("NODE", line.name, "The learner")->required();
   auto remove = cluster->add_subcommand("remove", "Take a node out of the cluster for good; its process ends");
   remove->add_option("NODE", line.name, "The node; it need not run")->required();
-  remove->add_flag("--force", line.force,
+  remove->add_flag("--force", line.remove_by_force,
                    "Even if too few of the voters left can be reached: then no write commits until they are back");
   auto plan = cluster->add_subcommand("restart-plan", "The order in which to restart the nodes without a pause");
   on(add, line, [&line](session& s) { return add_member(s, line.name); });
   on(promote, line, [&line](session& s) { return promote_member(s, line.name); });
-  on(remove, line, [&line](session& s) { return remove_member(s, line.name, line.force); });
+  on(remove, line, [&line](session& s) { return remove_member(s, line.name, line.remove_by_force); });
   on(plan, line, [](session& s) { return show_restart_plan(s); });
   on(cluster, line, [](session& s) { return show_cluster(s); });
   on(show, line, [](session& s) { return show_cluster(s); });

@@ -104,14 +104,15 @@ std::vector<std::string> cluster::command_line(int node) const {
   if (settings_.redundancy) {
     std::string peers;
     for (int i = 0; i < size(); ++i)
-      if (i != node)
+      if (i != node && (!m.peers || std::count(m.peers->begin(), m.peers->end(), i) > 0))
         peers += (peers.empty() ? "" : ",") + name(i) + "=" + to_string(at(i).http) + ":" +
                  std::to_string(at(i).cluster.port);
     // Twice the usual time-outs: the machines of a test share the processors of one.
-    for (auto flag : {"--enable-redundancy", "--election-timeout-min", "300", "--election-timeout-max", "600",
-                      "--heartbeat-interval", "75"})
+    for (auto flag : {"--election-timeout-min", "300", "--election-timeout-max", "600", "--heartbeat-interval", "75"})
       result.push_back(flag);
-    result.insert(result.end(), {"--peers", peers, "--cluster-secret-file", directory_ / "secret"});
+    result.insert(result.end(), {"--cluster-secret-file", directory_ / "secret"});
+    if (!peers.empty())
+      result.insert(result.end(), {"--enable-redundancy", "--peers", peers});
   }
   result.insert(result.end(), settings_.flags.begin(), settings_.flags.end());
   return result;
@@ -125,11 +126,27 @@ std::string cluster::try_start(int node) {
   options.environment["XDG_STATE_HOME"] = directory_ / "state";
   if (settings_.network)
     options.network_namespace = settings_.network->network_namespace(node);
+  if (settings_.program)
+    return try_start_program(node, options);
   m.host = std::make_unique<child_process>(CLUSTER_HOST_PROGRAM, std::vector<std::string>{m.http.host}, options);
   auto line = m.host->read_line(patience);
   if (!line)
     return "the host process said nothing";
   return spawn(node, static_cast<std::uint16_t>(std::stoi(*line)));
+}
+
+std::string cluster::try_start_program(int node, const child_options& options) {
+  auto& m = at(node);
+  m.host = std::make_unique<child_process>(COORDINATOR_PROGRAM, command_line(node), options);
+  std::optional<int> ended;
+  auto serves = eventually(patience, [&] {
+    ended = m.host->wait(std::chrono::milliseconds{0});
+    return ended || get(node, "/livez").ok();
+  });
+  if (serves && !ended)
+    return {};
+  m.host.reset();
+  return "status " + std::to_string(ended.value_or(-1)) + ": " + tail_of(log_file(node));
 }
 
 std::string cluster::spawn(int node, std::uint16_t control_port) {
@@ -176,8 +193,21 @@ void cluster::kill_all() {
     kill(i);
 }
 
+std::optional<int> cluster::wait_for_end(int node) {
+  auto& m = at(node);
+  auto status = m.host->wait(patience);
+  if (status)
+    m.host.reset();
+  return status;
+}
+
 void cluster::stop(int node) {
   auto& m = at(node);
+  if (settings_.program) {
+    m.host->send(SIGTERM);
+    REQUIRE(wait_for_end(node) == 0);
+    return;
+  }
   caf::scoped_actor self{*system_};
   std::string error = "unanswered";
   self->request(m.node, std::chrono::seconds{30}, stop_atom::value)

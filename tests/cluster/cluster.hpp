@@ -26,6 +26,7 @@ struct cluster_settings {
   bool redundancy = true;
   isolated_network* network = nullptr;  ///< None: all machines are on loopback.
   std::vector<std::string> flags;       ///< Added to each node's command line.
+  bool program = false;                 ///< Machines run the coordinator as it ships, which ends when it wants to.
 };
 
 /// Machines, as processes, with a node each. Nodes are "n0", "n1", … and every one keeps its address and its data
@@ -40,6 +41,8 @@ class cluster {
 
   int size() const { return static_cast<int>(machines_.size()); }
   static std::string name(int node) { return "n" + std::to_string(node); }
+  /// What `--peers` of that node names, instead of all others; empty: it starts without redundancy.
+  void set_peers(int node, std::vector<int> peers) { at(node).peers = std::move(peers); }
   const host_port& address(int node) const { return at(node).http; }
   std::string data_dir(int node) const;
 
@@ -55,6 +58,8 @@ class cluster {
   void resume(int node) { at(node).host->send(SIGCONT); }
   /// Stops the node in order, as SIGTERM does.
   void stop(int node);
+  /// The exit status of a program that ends by itself; none if it does not in time. Then it does not run any more.
+  std::optional<int> wait_for_end(int node);
   /// Removes the data directory; the node must not run.
   void wipe(int node);
   bool runs(int node) const { return at(node).host != nullptr; }
@@ -90,6 +95,7 @@ class cluster {
     file_descriptor reserved_cluster;
     std::unique_ptr<child_process> host;
     host_node node;
+    std::optional<std::vector<int>> peers;
   };
 
   machine& at(int node) { return machines_.at(static_cast<std::size_t>(node)); }
@@ -98,6 +104,7 @@ class cluster {
   std::string host_address(int node) const;
   void choose_ports(int node);
   std::vector<std::string> command_line(int node) const;
+  std::string try_start_program(int node, const child_options& options);
   std::string spawn(int node, std::uint16_t control_port);
 
   cluster_settings settings_;
