@@ -167,6 +167,8 @@ node_actors spawn_node_actors(caf::actor_system& system, const node_settings& se
   keeper.config.defects = settings.defects;
   keeper.config.auto_promote = settings.auto_promote;
   keeper.config.log_retention_entries = settings.log_retention_entries;
+  keeper.config.snapshot_bytes = settings.snapshot_bytes;
+  keeper.config.snapshot_window = settings.snapshot_window;
   keeper.formation = {actors.self, settings.http_address, settings.cluster_address, settings.peers, settings.defects};
   if (stores.raft)
     keeper.contents = stores.raft->take_contents();

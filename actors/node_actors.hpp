@@ -66,6 +66,8 @@ struct node_settings {
   milliseconds retention = std::chrono::hours{14 * 24};  ///< Of finished tasks; 0: for ever.
   std::uint64_t quota_bytes = std::uint64_t{8} << 30;    ///< Of the node's files; 0: none.
   std::uint64_t log_retention_entries = 10'000;          ///< Log entries kept behind compaction, for slow followers.
+  std::size_t snapshot_bytes = 64 << 10;                 ///< See replication_config.
+  std::size_t snapshot_window = 1 << 20;                 ///< See replication_config.
   verify_level verify = verify_level::quick;
   /// The two writers wait for the disk and so have threads of their own. A simulation, whose disk never waits,
   /// schedules them like any other actor.

@@ -183,8 +183,9 @@ void database::fail(int code, std::string_view doing) const {
 statement::statement(database& db, std::string_view sql) : db_(&db) {
   auto code = sqlite3_prepare_v3(db.handle(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT,
                                  &handle_, nullptr);
+  // Every statement is the program's own: where one does not fit to the tables, their schema is damaged.
   if (code != SQLITE_OK)
-    db.fail(code, sql);
+    db.fail(code == SQLITE_ERROR ? SQLITE_CORRUPT : code, sql);
 }
 
 statement::~statement() {

@@ -53,6 +53,14 @@ void copy_raft(node_files& files) {
     expected = count_log(original);
   }
   {
+    // Into WAL mode as long as nobody takes it for raft.db: beside that name, a rollback journal that a power failure
+    // brings back says that its creation was cut short.
+    database copy{to, {.vfs = files.vfs()}};
+    copy.start_writing();
+  }
+  if (files.has(std::string{unfinished_name} + "-wal"))
+    throw database_error(SQLITE_IOERR, to + ": its WAL cannot be checkpointed");
+  {
     database copy{to, {.vfs = files.vfs(), .read_only = true}};
     if (!copy.holds(raft_tables::format) || count_log(copy) != expected)
       raft_tables::throw_damaged(copy, "is not a whole copy");

@@ -41,7 +41,12 @@ void checker::violate(const std::string& invariant, const std::string& what) {
 void checker::on_start(unsigned node, const node_id& id, const raft_contents& contents, log_index last_applied) {
   auto& n = nodes_[node];
   auto& state = contents.state;
-  std::vector<term_number> terms(contents.last_index.value);
+  auto& base = contents.base;
+  if (base.index > committed() || (base.index.value > 0 && committed_[base.index.value - 1] != base.term))
+    violate("a log begins after what is committed",
+            id.value + " comes back with a log that begins after " + text(base.index) + " of term " + text(base.term));
+  auto terms = committed_up_to(base.index);
+  terms.resize(contents.last_index.value);
   for (auto& run : contents.terms)
     std::fill(terms.begin() + static_cast<std::ptrdiff_t>(run.first.value - 1), terms.end(), run.term);
   if (state.current_term < n.said_term)
@@ -64,6 +69,8 @@ void checker::on_start(unsigned node, const node_id& id, const raft_contents& co
       violate("log matching",
               id.value + " comes back with another entry " + text(entry.index) + " of term " + text(entry.term));
   n.id = id;
+  n.incarnation = contents.incarnation;
+  n.base = base.index;
   n.up = true;
   n.term = state.current_term;
   n.vote = state.voted_for;
@@ -86,10 +93,30 @@ void checker::on_stop(unsigned node) {
 
 void checker::on_lost_disk(unsigned node) {
   auto& n = nodes_[node];
-  auto before = n.lost ? n.before : n.disk;
+  auto before = std::move(n.before);
+  before[n.incarnation] = {std::move(n.disk), std::move(n.votes)};
+  auto id = n.id;
   n = {};
-  n.lost = true;
+  n.id = id;
   n.before = std::move(before);
+}
+
+void checker::on_mended(unsigned node, const replication& keeper, const std::optional<genesis>& founded) {
+  auto& n = nodes_[node];
+  auto& log = keeper.log();
+  raft_contents contents;
+  contents.state = {keeper.current_term(), keeper.voted_for()};
+  contents.founded = founded;
+  contents.last_index = log.last_index();
+  contents.incarnation = n.incarnation;
+  contents.base = log.base();
+  contents.first_index = log.first_index();
+  for (auto i = log.first_index(); i <= log.last_index(); i = i + 1)
+    if (contents.terms.empty() || contents.terms.back().term != log.term_at(i))
+      contents.terms.push_back({i, log.term_at(i)});
+  auto proposal = n.proposal;
+  on_start(node, node_id{n.id}, contents, n.applied);
+  n.proposal = proposal;
 }
 
 void checker::on_write(unsigned node, const raft_write& write) {
@@ -103,6 +130,12 @@ const hard_state& checker::saved(witness& n, const replication& keeper) {
     auto& write = n.writes.begin()->second;
     if (write.state)
       n.saved = *write.state;
+    if (write.install) {
+      auto disk = committed_up_to(write.install->base.index);
+      if (write.install->keep_suffix && n.disk.size() > disk.size())
+        disk.insert(disk.end(), n.disk.begin() + static_cast<std::ptrdiff_t>(disk.size()), n.disk.end());
+      n.disk = std::move(disk);
+    }
     if (write.truncate_from && write.truncate_from->value <= n.disk.size())
       n.disk.resize(write.truncate_from->value - 1);
     for (auto& entry : write.entries) {
@@ -130,16 +163,29 @@ void checker::after_keeper(unsigned node, const replication& keeper, const std::
   check_log(n, keeper);
   check_leader(n, keeper);
   check_commit(n, keeper);
+  check_members(n, keeper);
+  n.state_lost = n.state_lost || !keeper.state_error().empty();
+}
+
+const checker::witness* checker::find(const node_id& id) const {
+  auto i = std::find_if(nodes_.begin(), nodes_.end(), [&](const witness& n) { return n.id == id; });
+  return i == nodes_.end() ? nullptr : &*i;
+}
+
+std::vector<term_number> checker::committed_up_to(log_index index) const {
+  std::vector<term_number> terms(committed_.begin(),
+                                 committed_.begin() + static_cast<std::ptrdiff_t>(std::min(index, committed()).value));
+  terms.resize(index.value);
+  return terms;
 }
 
 /// A cluster is founded once every founder has saved it, and by no less (rule 12).
 void checker::check_founding(const witness& n, const genesis& founded) {
   founded_ = founded.cluster_id;
-  for (auto& other : nodes_)
-    if (other.proposal != founded.cluster_id)
-      violate(
-          "all founders save a cluster before it is founded",
-          n.id.value + " founds a cluster that " + (other.id.empty() ? "a node" : other.id.value) + " has not saved");
+  for (auto& m : founded.founders.members)
+    if (auto other = find(m.id); !other || other->proposal != founded.cluster_id)
+      violate("all founders save a cluster before it is founded",
+              n.id.value + " founds a cluster that " + m.id.value + " has not saved");
 }
 
 void checker::check_term(witness& n, const replication& keeper) {
@@ -157,12 +203,41 @@ void checker::check_term(witness& n, const replication& keeper) {
   n.vote = keeper.voted_for();
 }
 
+/// What a log has dropped was committed, and another state takes nothing away that came after it (Raft §7).
+void checker::check_base(witness& n, const log_base& base) {
+  if (base.index < n.base)
+    violate("a log's beginning never goes back",
+            n.id.value + " goes from " + text(n.base) + " back to " + text(base.index));
+  if (base.index <= n.base)
+    return;
+  if (base.index > committed() || committed_[base.index.value - 1] != base.term)
+    violate("a log begins after what is committed",
+            n.id.value + " drops what comes up to " + text(base.index) + " of term " + text(base.term));
+  n.base = base.index;
+}
+
 /// Log matching: an index and a term name one entry, and all that come before it (Raft figure 3).
 void checker::check_log(witness& n, const replication& keeper) {
   auto& log = keeper.log();
   auto last = log.last_index();
+  if (auto& base = log.base(); base.index != n.base) {
+    auto follows =
+        n.terms.size() > base.index.value && base.index > log_index{} && n.terms[base.index.value - 1] == base.term;
+    if (follows && last.value < n.terms.size())
+      violate("a snapshot keeps what follows it", n.id.value + " drops the entries after " + text(base.index));
+    if (n.terms.size() >= base.index.value && base.index > n.base)
+      compacted_ += base.index - n.base;
+    check_base(n, base);
+    // What lies before it is not what this log had there, where it comes from elsewhere.
+    auto terms = committed_up_to(base.index);
+    auto differ = std::mismatch(terms.begin(), terms.end(), n.terms.begin(), n.terms.end()).first - terms.begin();
+    n.durable = std::min(n.durable, follows ? n.durable : log_index{static_cast<std::uint64_t>(differ)});
+    if (follows)
+      terms.insert(terms.end(), n.terms.begin() + static_cast<std::ptrdiff_t>(terms.size()), n.terms.end());
+    n.terms = std::move(terms);
+  }
   auto same = std::min<std::uint64_t>(last.value, n.terms.size());
-  while (same > 0 && n.terms[same - 1] != log.term_at({same}))
+  while (same > log.base().index.value && n.terms[same - 1] != log.term_at({same}))
     --same;
   if (same < n.terms.size() && n.durable.value > same)
     n.durable = {same};
@@ -213,14 +288,75 @@ void checker::check_leader(witness& n, const replication& keeper) {
   }
 }
 
-std::size_t checker::disks_with(log_index index, term_number term) const {
+void checker::after_election(unsigned node, const replication& keeper) {
+  auto& n = nodes_[node];
+  auto term = keeper.current_term();
+  if (keeper.role() != node_role::leader || n.elected == term)
+    return;
+  n.elected = term;
+  std::size_t votes = 0;
+  auto& members = keeper.log().members();
+  for (auto& m : members.members) {
+    auto voter = find(m.id);
+    if (!m.voter || !voter)
+      continue;
+    if (m.id == n.id) {
+      votes += m.incarnation == n.incarnation && keeper.voted_for() == n.id;
+      continue;
+    }
+    auto gone = voter->before.find(m.incarnation);
+    auto* said = voter->incarnation == m.incarnation ? &voter->votes
+                 : gone != voter->before.end()       ? &gone->second.votes
+                                                     : nullptr;
+    if (!said)
+      continue;
+    auto vote = said->find(term);
+    votes += vote != said->end() && vote->second == n.id;
+  }
+  if (votes < members.quorum())
+    violate("a leader has the votes of a majority", n.id.value + " leads in term " + text(term) + " with " +
+                                                        std::to_string(votes) + " votes of " +
+                                                        std::to_string(members.voter_count()));
+}
+
+std::size_t checker::disks_with(log_index index, term_number term, const membership& members) const {
   std::size_t count = 0;
-  for (auto& n : nodes_) {
-    // What the member acknowledged while it had its disk may be counted later.
-    auto& disk = n.lost ? n.before : n.disk;
-    count += disk.size() >= index.value && disk[index.value - 1] == term;
+  for (auto& m : members.members) {
+    auto n = find(m.id);
+    if (!m.voter || !n)
+      continue;
+    // What a member acknowledged while it had its disk may be counted later.
+    auto gone = n->before.find(m.incarnation);
+    auto* disk = n->incarnation == m.incarnation ? &n->disk : gone != n->before.end() ? &gone->second.disk : nullptr;
+    count += disk && disk->size() >= index.value && (*disk)[index.value - 1] == term;
   }
   return count;
+}
+
+/// One change at a time: any two majorities of a membership and the one before it have a node in common.
+void checker::check_members(witness& n, const replication& keeper) {
+  auto& log = keeper.log();
+  auto appends = keeper.role() == node_role::leader && log.members_index() > n.members_index &&
+                 log.term_at(log.members_index()) == keeper.current_term() && n.led == keeper.current_term();
+  if (appends && n.members_index > log_index{}) {
+    if (log.term_at(keeper.commit_index()) != keeper.current_term() || n.members_index > keeper.commit_index())
+      violate("one change of the members at a time",
+              n.id.value + " changes them in entry " + text(log.members_index()) + " with commit " +
+                  text(keeper.commit_index()) + " and the change before in " + text(n.members_index));
+    std::size_t changed = 0;
+    for (auto& m : n.members.members)
+      changed += m.voter && !log.members().is_voter(m.id);
+    for (auto& m : log.members().members)
+      changed += m.voter && !n.members.is_voter(m.id);
+    if (changed > 1)
+      violate("one change of the members at a time", n.id.value + " changes " + std::to_string(changed) + " voters");
+  }
+  n.members = log.members();
+  n.members_index = log.members_index();
+  if (log.members_index() <= keeper.commit_index() && log.members_index() > members_committed_) {
+    members_changed_ += members_committed_ > log_index{};
+    members_committed_ = log.members_index();
+  }
 }
 
 void checker::check_commit(witness& n, const replication& keeper) {
@@ -252,15 +388,32 @@ void checker::check_commit(witness& n, const replication& keeper) {
       return violate("only the own term commits by counting", n.id.value + " commits " + text(commit) +
                                                                   " of an older term in term " +
                                                                   text(keeper.current_term()) + " (figure 8)");
-    auto disks = disks_with({i}, term);
-    if (disks < quorum())
-      return violate(
-          "a committed entry is on a majority of disks",
-          n.id.value + " commits " + std::to_string(i) + ", which is on " + std::to_string(disks) + " disks");
+    // A membership that the same step has appended decides only about what comes later.
+    auto& members = keeper.log().members();
+    auto disks = disks_with({i}, term, members);
+    if (disks < members.quorum() && disks_with({i}, term, n.members) < n.members.quorum())
+      return violate("a committed entry is on a majority of disks",
+                     n.id.value + " commits " + std::to_string(i) + ", which is on " + std::to_string(disks) +
+                         " disks of " + std::to_string(members.voter_count()) + " voters");
     committed_.push_back(term);
     committed_in_.push_back(keeper.current_term());
   }
   n.commit = commit;
+}
+
+void checker::on_replaced(unsigned node, const state_machine& machine) {
+  auto& n = nodes_[node];
+  auto applied = machine.last_applied();
+  if (applied < n.applied && !n.state_lost)
+    violate("applied never goes back",
+            n.id.value + " takes the state of " + text(applied) + " for the one that had applied " + text(n.applied));
+  if (applied > committed())
+    violate("only what is committed is applied", n.id.value + " is given the state after " + text(applied));
+  auto known = applied.value > 0 && applied.value <= checksums_.size() ? checksums_[applied.value - 1] : 0;
+  if (known != 0 && known != machine.checksum())
+    violate("equal logs give equal state", n.id.value + " is given another state of " + text(applied));
+  n.applied = applied;
+  n.state_lost = false;
 }
 
 /// State machine safety: applied prefixes agree, and give the same state.

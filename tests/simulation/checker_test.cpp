@@ -29,7 +29,9 @@ struct fixture {
 
   /// The node starts with all that the keeper has by now.
   void start(unsigned node, scripted_keeper& keeper) {
-    watch.on_start(node, member_id("abc"[node]), contents_of(keeper), {});
+    auto contents = contents_of(keeper);
+    contents.incarnation = member_sender("abc"[node]).incarnation;
+    watch.on_start(node, member_id("abc"[node]), contents, {});
   }
   void look(unsigned node, scripted_keeper& keeper) { watch.after_keeper(node, *keeper.operator->(), std::nullopt); }
   std::string broken() const { return watch.found() ? watch.found()->invariant : ""; }
@@ -217,4 +219,29 @@ TEST_CASE("checker: a commit that goes back, or differs, is found") {
     x.look(2, c);
     CHECK(x.broken() == "committed logs agree");
   }
+}
+
+TEST_CASE("checker: a leader whose votes nobody gave is found") {
+  fixture x;
+  auto a = leader_of('a', {1});
+  x.start(0, a);
+  x.look(0, a);
+  CHECK(x.broken() == "");
+  x.watch.after_election(0, *a.operator->());
+  CHECK(x.broken() == "a leader has the votes of a majority");
+}
+
+TEST_CASE("checker: a log that begins after what nobody has committed is found") {
+  fixture x;
+  auto a = keeper_of('a', {1});
+  x.start(0, a);
+  raft_contents contents;
+  contents.incarnation = member_sender('a').incarnation;
+  contents.state = {term_number{1}, {}};
+  contents.founded = genesis{};
+  contents.base = {log_index{2}, term_number{1}, log_index{1}, members_of(3), 0};
+  contents.first_index = log_index{3};
+  contents.last_index = log_index{2};
+  x.watch.on_start(0, member_id('a'), contents, {});
+  CHECK(x.broken() == "a log begins after what is committed");
 }

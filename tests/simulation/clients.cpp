@@ -162,7 +162,9 @@ void clients::read(unsigned who, bool linearizable) {
 }
 
 void clients::on_read(const call& x, const read_result& result) {
-  if (!result.ok)
+  // A node whose state is gone says so, and another one can answer.
+  auto* error = std::get_if<query_error>(&result.result);
+  if (!result.ok || (error && error->code == query_error::kind::unusable))
     return;
   auto* found = std::get_if<key_view>(&result.result);
   auto& key = keys_[x.key];

@@ -4,6 +4,9 @@
 #include <caf/actor_cast.hpp>
 #include <caf/send.hpp>
 
+#include "persistence/recover.hpp"
+#include "tests/support/fault_files.hpp"
+
 namespace coordinator::simulation {
 namespace {
 
@@ -95,28 +98,30 @@ node_clock cluster::clock_of(unsigned number) {
           [this, number] { return epoch_ms + room_.now().count() / 1000 + nodes_[number].wall_offset_ms; }};
 }
 
-/// As `open_stores`, on the simulated disk.
+/// As a process does that judges its directory first.
 node_stores cluster::open(node& n) {
-  const std::string raft_path = "/raft.db";
-  node_stores stores;
-  const std::string state_path = "/state.db";
-  stores.state_file = "state.db";
-  auto files = n.disk->files();
-  auto there = [&](const std::string& path) { return std::find(files.begin(), files.end(), path) != files.end(); };
-  auto owned = there(raft_path) && inspect_raft_file(raft_path, n.disk->vfs()).has_value();
-  if (!owned && there(state_path) && n.disk->read(state_path).size() > 0)
-    throw damaged_error(11, "raft.db is gone, state.db is there");
-  raft_store_options options;
-  options.vfs = n.disk->vfs();
-  options.create = !owned;
-  options.new_incarnation = random_.next() | 1;
-  options.checkpoint_pages = 50;
-  stores.raft = raft_store::open(raft_path, n.id, options);
-  stores.incarnation = stores.raft->contents().incarnation;
-  stores.state = state_store::open(state_path, n.id, stores.incarnation, {n.disk->vfs(), 50});
-  stores.machine = load_state_machine(*stores.state, options_.defects);
-  if (stores.state->meta().last_applied > stores.raft->last_index())
-    throw damaged_error(11, "state.db is ahead of raft.db");
+  stores_to_open what;
+  what.files = std::make_shared<fault_files>(*n.disk);
+  finish_recovery(*what.files);
+  auto owned = what.files->has("raft.db") && inspect_raft_file("/raft.db", n.disk->vfs()).has_value();
+  auto names = what.files->names();
+  auto has_state = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return is_state_file(name) && !n.disk->read("/" + name).empty();
+  });
+  if (!owned && has_state)
+    throw damaged_error(11, "raft.db is gone, a state is there");
+  what.id = n.id;
+  what.create = !owned;
+  what.new_incarnation = random_.next() | 1;
+  what.defects = options_.defects;
+  what.checkpoint_pages = 50;
+  what.wall_time = std::chrono::system_clock::time_point{milliseconds{epoch_ms + room_.now().count() / 1000}};
+  auto stores = open_stores(what);
+  if (!stores.lost_disk.empty())
+    throw damaged_error(11, stores.lost_disk);
+  // The log may lose only what a checkpoint has made certain, so that only one who spoils the file takes it away.
+  if (!stores.needs_state.empty() && !n.spoilt && !n.flipped)
+    throw damaged_error(11, stores.needs_state);
   return stores;
 }
 
@@ -145,14 +150,22 @@ bool cluster::start(unsigned number) {
   settings.id = n.id;
   settings.http_address = n.address;
   settings.cluster_address = n.address;
-  for (auto& other : nodes_)
-    if (other.id != n.id)
-      settings.peers.push_back({other.id, other.address});
+  auto founders = options_.founders != 0 ? options_.founders : size();
+  for (unsigned i = 0; i < founders; ++i)
+    if (i != number)
+      settings.peers.push_back({nodes_[i].id, nodes_[i].address});
   settings.clock = clock_of(number);
   settings.seed = random_.next();
   settings.defects = options_.defects;
   settings.defects.clock = settings.clock.wall_ms;
   settings.detached_writers = false;
+  settings.log_retention_entries = retention;
+  // A state goes in many pieces, in a few or in one, by who sends it.
+  settings.snapshot_bytes = std::size_t{8 << 10} << (number % 3 * 3);
+  settings.snapshot_window = 4 * settings.snapshot_bytes;
+  n.log_life = 0;
+  n.generation = 0;
+  n.incarnation = stores.incarnation;
   n.actors = spawn_node_actors(room_.system(), settings, std::move(stores));
   ++n.boot;
   n.up = true;
@@ -174,6 +187,7 @@ void cluster::spawn(unsigned number) {
   auto see = room_.make_tap([this, number, writer](caf::mailbox_element_ptr what) {
     if (what->content().match_elements<write_log>()) {
       auto& write = what->content().get_as<write_log>(0).write;
+      notice_mending(number);
       watch_.on_write(number, write);
       nodes_[number].writing[write.number] = room_.now();
     }
@@ -222,6 +236,58 @@ void cluster::lose_disk(unsigned number) {
   watch_.on_lost_disk(number);
 }
 
+bool cluster::is_member(unsigned number) const {
+  auto at = leader();
+  if (at == size())
+    return false;
+  auto m = keeper(at).log().members().find(nodes_[number].id);
+  return m && m->incarnation == nodes_[number].incarnation;
+}
+
+bool cluster::settled() const {
+  auto at = leader();
+  if (at == size())
+    return false;
+  auto& log = keeper(at).log();
+  if (log.members_index() > keeper(at).commit_index() || log.members().voter_count() < 3)
+    return false;
+  std::size_t members = 0;
+  for (unsigned i = 0; i < size(); ++i) {
+    if (!up(i))
+      return false;
+    if (!is_member(i))
+      continue;
+    ++members;
+    if (keeper(i).log().members_index() != log.members_index() || spoilt(i))
+      return false;
+  }
+  return members == log.members().members.size();
+}
+
+void cluster::change_members(change_membership::change what, unsigned node) {
+  auto at = leader();
+  if (at == size())
+    return;
+  static constexpr const char* names[] = {"add ", "promote ", "remove "};
+  note(name(at) + " is asked to " + names[static_cast<unsigned>(what)] + name(node));
+  auto& n = nodes_[at];
+  caf::anon_send(n.actors.keeper, change_membership{n.actors.self, ++changes_asked_, what, nodes_[node].id, false});
+}
+
+void cluster::spoil_state(unsigned number) {
+  auto& n = nodes_[number];
+  for (auto& path : n.disk->files()) {
+    auto bytes = n.disk->read(path);
+    if (!is_state_file(path.substr(1)) || bytes.size() < 8192)
+      continue;
+    note(n.id.value + " has a damaged " + path);
+    // Any page, and so rows and schema; not the header, by which a file of another program is refused.
+    for (int i = 0; i < 8; ++i)
+      n.disk->flip_bit(path, random_.between(100, bytes.size() - 1), static_cast<unsigned>(random_.below(8)));
+    n.flipped = true;
+  }
+}
+
 void cluster::hang_disk(unsigned number, microseconds time) {
   room_.hold({number, log_writer_role}, room_.now() + time);
 }
@@ -257,7 +323,10 @@ void cluster::ran(machine_room::owner who) {
     return;
   if (who.role == keeper_role) {
     auto& core = *n.keeper->state.core;
+    notice_mending(who.node);
     watch_.after_keeper(who.node, core, n.keeper->state.founded);
+    watch_.after_election(who.node, core);
+    n.spoilt = !core.state_error().empty();
     std::erase_if(n.writing, [&](auto& x) { return x.first <= core.durable_write(); });
     if (strict)
       check_leadership(who.node);
@@ -266,6 +335,12 @@ void cluster::ran(machine_room::owner who) {
       spring(who.node);
   } else if (who.role == machine_role) {
     auto& machine = *n.machine->state.core;
+    if (std::exchange(n.generation, n.machine->state.generation) != n.machine->state.generation) {
+      note(n.id.value + " goes on from the state after " + std::to_string(machine.last_applied().value));
+      ++snapshots_;
+      n.flipped = false;
+      watch_.on_replaced(who.node, machine);
+    }
     watch_.after_machine(who.node, *n.keeper->state.core, machine);
     if (on_applied && machine.last_applied() > applied_)
       on_applied(machine);
@@ -273,6 +348,18 @@ void cluster::ran(machine_room::owner who) {
   } else if (who.role >= log_writer_role && n.slow_until > room_.now()) {
     room_.hold(who, room_.now() + microseconds{random_.below(n.slowest_us)});
   }
+}
+
+/// A keeper that began anew from its mended raft.db is looked at before anything that it says or writes.
+void cluster::notice_mending(unsigned number) {
+  auto& n = nodes_[number];
+  if (!n.up || n.log_life == n.keeper->state.log_life)
+    return;
+  n.log_life = n.keeper->state.log_life;
+  n.writing.clear();
+  ++mended_;
+  note(n.id.value + " goes on with a raft.db that was mended");
+  watch_.on_mended(number, *n.keeper->state.core, n.keeper->state.founded);
 }
 
 void cluster::check_leadership(unsigned number) {
@@ -383,6 +470,7 @@ void cluster::carry(unsigned from, unsigned to, unsigned kind, caf::message what
   auto& receiver = nodes_[to];
   if (!sender.up)
     return;
+  notice_mending(from);
   check_said(from, to, what);
   if (on_carried)
     on_carried(from, to, what);

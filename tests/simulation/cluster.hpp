@@ -48,6 +48,7 @@ enum class ambush : std::uint8_t { none, vote, acknowledgement, leadership };
 
 struct cluster_options {
   unsigned nodes = 3;
+  unsigned founders = 0;  ///< The first so many found the cluster, the others may join it; 0: all of them.
   defect_set defects;
   std::function<void(const std::string&)> trace;  ///< Empty: none wanted.
 };
@@ -80,7 +81,17 @@ class cluster {
   bool start(unsigned node);
   /// A new, empty disk under the same name. The node is of no use to the cluster from then on.
   void lose_disk(unsigned node);
-  bool lost(unsigned node) const { return nodes_[node].lost; }
+  /// Its disk was lost, and what came in its place is no member.
+  bool lost(unsigned node) const { return nodes_[node].lost && !is_member(node); }
+  /// Whether the leader counts it, as the one that it is now, among the members.
+  bool is_member(unsigned node) const;
+  /// Everybody runs and knows the same members, of which none has lost its disk, and three may vote.
+  bool settled() const;
+  void change_members(change_membership::change what, unsigned node);
+  /// Damages the file that holds the state of a node that is down.
+  void spoil_state(unsigned node);
+  /// Its state cannot be used until it has another one.
+  bool spoilt(unsigned node) const { return nodes_[node].spoilt || nodes_[node].flipped; }
   /// Nothing is written from its log writer for that long.
   void hang_disk(unsigned node, microseconds time);
   void block(unsigned from, unsigned to, bool blocked = true);
@@ -98,6 +109,9 @@ class cluster {
   /// does not, or whose disk hangs, goes. For histories in which nothing stands still and no message is lost.
   bool strict = false;
 
+  /// Entries that a node keeps behind compaction: few, so that logs lose what they held and snapshots are needed.
+  std::uint64_t retention = 30;
+
   /// Clients begin nothing new before that moment.
   microseconds quiet_until{0};
 
@@ -114,6 +128,9 @@ class cluster {
 
   std::uint64_t delivered() const { return delivered_; }
   std::uint64_t lost() const { return lost_; }
+  /// States that were replaced by another, and logs that were opened anew by a running node.
+  std::uint64_t snapshots() const { return snapshots_; }
+  std::uint64_t mended() const { return mended_; }
 
  private:
   using keeper_actor = std::remove_pointer_t<replication_actor::stateful_pointer<replication_state>>;
@@ -123,6 +140,7 @@ class cluster {
     node_id id;
     std::string address;
     std::unique_ptr<fault_disk> disk;
+    incarnation_id incarnation;
     bool up = false;
     unsigned boot = 0;
     node_actors actors;
@@ -135,6 +153,10 @@ class cluster {
     std::uint64_t slowest_us = 0;
     ambush trap = ambush::none;
     bool lost = false;
+    std::uint64_t log_life = 0;    // How often its raft.db was mended.
+    std::uint64_t generation = 0;  // How often its state was replaced.
+    bool spoilt = false;           // Its state cannot be used until another one has come.
+    bool flipped = false;          // Its state's file was damaged, whoever has noticed.
     bool led = false;
     std::map<std::uint64_t, microseconds> writing;  // When each write was asked for.
   };
@@ -159,6 +181,7 @@ class cluster {
   void spawn(unsigned number);
   caf::strong_actor_ptr target(const node& n, unsigned kind) const;
   void carry(unsigned from, unsigned to, unsigned kind, caf::message what);
+  void notice_mending(unsigned number);
   void check_leadership(unsigned number);
   void check_said(unsigned from, unsigned to, const caf::message& what);
   void check_adopted(unsigned to, const caf::message& what, microseconds delay);
@@ -184,6 +207,9 @@ class cluster {
   log_index applied_;
   std::uint64_t delivered_ = 0;
   std::uint64_t lost_ = 0;
+  std::uint64_t snapshots_ = 0;
+  std::uint64_t changes_asked_ = 0;
+  std::uint64_t mended_ = 0;
 };
 
 }  // namespace coordinator::simulation

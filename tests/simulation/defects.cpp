@@ -36,7 +36,8 @@ std::optional<finding> find_violation(const defect_row& row, std::uint64_t first
 
 const std::vector<defect_row>& defect_rows() {
   static const std::vector<defect_row> rows{
-      {defect::count_self_without_vote, "count_self_without_vote", "", 0, "lands with membership changes"},
+      {defect::count_self_without_vote, "count_self_without_vote", "members", 1,
+       "a read index covers what was committed"},
       {defect::stale_tally_counts, "stale_tally_counts", "leaders", 2, "a term is saved before it is said"},
       {defect::ignore_higher_term, "ignore_higher_term", "steady", 1, "a later term in an answer is taken over"},
       {defect::vote_before_saved, "vote_before_saved", "crashes", 2, "a term is saved before it is said"},
@@ -64,7 +65,8 @@ const std::vector<defect_row>& defect_rows() {
        "a read index covers what was committed"},
       {defect::read_on_older_round, "read_on_older_round", "reads", 4, "a linearizable read is never stale"},
       {defect::read_under_ended_leave, "read_under_ended_leave", "reads", 5, "a read index covers what was committed"},
-      {defect::membership_before_own_commit, "membership_before_own_commit", "", 0, "lands with membership changes"},
+      {defect::membership_before_own_commit, "membership_before_own_commit", "members", 1,
+       "one change of the members at a time"},
       {defect::apply_reads_clock, "apply_reads_clock", "calm", 2, "equal logs give equal state"},
       {defect::applied_index_apart_from_data, "applied_index_apart_from_data", "crashes", 1, "what was synced stays"},
       {defect::forget_sessions, "forget_sessions", "echoes", 3, "a command is applied once"},
@@ -77,6 +79,9 @@ const std::vector<defect_row>& defect_rows() {
        "all founders save a cluster before it is founded"},
       {defect::found_beside_formed, "found_beside_formed", "oblivion", 2, "one cluster is founded"},
       {defect::step_down_clears_vote, "step_down_clears_vote", "partitions", 2, "one vote a term"},
+      {defect::compact_past_checkpoint, "compact_past_checkpoint", "crashes", 1, "what was synced stays"},
+      {defect::older_snapshot_installed, "older_snapshot_installed", "snapshots", 1, "applied never goes back"},
+      {defect::snapshot_drops_suffix, "snapshot_drops_suffix", "snapshots", 1, "a snapshot keeps what follows it"},
       {defect::truncate_matching_suffix, "truncate_matching_suffix", "messages", 2, "commit stays within the log"},
   };
   return rows;

@@ -5,6 +5,9 @@
 namespace coordinator::simulation {
 namespace {
 
+// By then a change that was asked for is in the leader's log or refused, however long that one stood still.
+constexpr microseconds change_takes{3'000'000};
+
 std::vector<profile> make_profiles() {
   weather fair;
   weather rough{100, 20'000, 30, 30, 5, false};
@@ -100,6 +103,40 @@ std::vector<profile> make_profiles() {
        .stall_ms = 300,
        .slow_disk_ms = 2000,
        .late_founders = true});
+  add({.name = "snapshots",
+       .what = "nodes that need the state of another, and whatever can happen to it on its way",
+       .sky = {100, 8'000, 20, 30, 10, false, true, 40},
+       .partition_ms = 4000,
+       .crash_ms = 4000,
+       .stall_ms = 300,
+       .slow_disk_ms = 3000,
+       .disk_fault_ms = 7000,
+       .absence_ms = 2000,
+       .transfer_fault_ms = 700,
+       .spoil_ms = 4000});
+  add({.name = "mending",
+       .what = "disks that fail and work again, and nobody restarts anything",
+       .sky = fair,
+       .partition_ms = 4000,
+       .crash_ms = 6000,
+       .stall_ms = 300,
+       .slow_disk_ms = 2500,
+       .disk_fault_ms = 900,
+       .full_disk_ms = 2000,
+       .spoil_ms = 6000,
+       .hands_off = true});
+  add({.name = "members",
+       .what = "nodes that join, leave and come back with a new disk",
+       .sky = {100, 3'000, 10, 20, 5, false},
+       .partition_ms = 2500,
+       .crash_ms = 3500,
+       .stall_ms = 300,
+       .slow_disk_ms = 4000,
+       .transfer_ms = 4000,
+       .members_ms = 350,
+       .replace_ms = 5000,
+       .farewell_ms = 2500,
+       .spoil_ms = 9000});
   add({.name = "tasks",
        .what = "tasks and workers through crashes and cuts",
        .sky = rough,
@@ -123,6 +160,11 @@ std::vector<profile> make_profiles() {
        .clock_jump_ms = 3000,
        .drift_permille = 30,
        .transfer_ms = 3000,
+       .absence_ms = 6000,
+       .transfer_fault_ms = 3000,
+       .members_ms = 700,
+       .replace_ms = 9000,
+       .spoil_ms = 8000,
        .tasks = true});
   return all;
 }
@@ -141,16 +183,19 @@ const profile* find_profile(const std::string& name) {
   return nullptr;
 }
 
-faults::faults(const profile& what, cluster& nodes, machine_room& room, chance& random)
-    : what_(what), nodes_(nodes), room_(room), random_(random) {
+faults::faults(const profile& what, unsigned founders, cluster& nodes, machine_room& room, chance& random)
+    : what_(what), founders_(founders), nodes_(nodes), room_(room), random_(random) {
   nodes_.on_ambush = [this](unsigned node) { doomed_[room_.steps() + 1 + random_.below(30)] = node; };
+  nodes_.on_carried = [this](unsigned from, unsigned to, const caf::message& x) { on_carried(from, to, x); };
 }
 
 void faults::start() {
   nodes_.set_drift(what_.drift_permille);
   nodes_.sky = what_.sky;
   nodes_.strict = what_.strict;
-  for (unsigned i = 0; i < nodes_.size(); ++i)
+  for (unsigned i = founders_; i < nodes_.size(); ++i)
+    room_.after(microseconds{random_.below(4'000'000)}, [this, i] { nodes_.start(i); });
+  for (unsigned i = 0; i < founders_; ++i)
     if (what_.late_founders)
       room_.after(microseconds{random_.below(2'000'000)}, [this, i] { nodes_.start(i); });
     else
@@ -175,6 +220,12 @@ void faults::start() {
     every(what_.stranded_ms, "stranded readers", &faults::strand_readers);
     every(what_.quiet_ms, "quiet cuts", &faults::quiet_cut);
     every(what_.injection_ms, "injected heartbeats", &faults::inject);
+    every(what_.members_ms, "changes of members asked for", &faults::change_members);
+    every(what_.replace_ms, "members' disks replaced", &faults::replace_disk);
+    every(what_.farewell_ms, "leaders cut off as they leave", &faults::farewell);
+    every(what_.absence_ms, "long absences", &faults::absence);
+    every(what_.transfer_fault_ms, "faults while a state is sent", &faults::transfer_fault);
+    every(what_.spoil_ms, "spoilt states", &faults::spoil);
   });
 }
 
@@ -192,6 +243,7 @@ void faults::every(unsigned mean_ms, const std::string& name, void (faults::*wha
 
 void faults::end() {
   over_ = true;
+  lies_in_wait_ = false;
   nodes_.strict = false;
   doomed_.clear();
   nodes_.sky = {};
@@ -214,7 +266,7 @@ void faults::mend() {
     nodes_.disk(i).fail_write(0);
     nodes_.disk(i).fail_sync(0);
     nodes_.slow_disk(i, {}, {});
-    if (nodes_.ill(i))
+    if (nodes_.ill(i) && !what_.hands_off)
       nodes_.stop(i, false);
     if (!nodes_.up(i)) {
       nodes_.disk(i).restart();
@@ -355,7 +407,7 @@ void faults::disk_fault() {
     nodes_.disk(node).fail_sync(1 + random_.below(10));
   // Somebody restarts a node that says that it is ill.
   room_.after(microseconds{random_.between(100'000, 3'000'000)}, [this, node] {
-    if (over_ || !nodes_.ill(node))
+    if (over_ || !nodes_.ill(node) || what_.hands_off)
       return;
     nodes_.stop(node, random_.one_in(3));
     revive(node);
@@ -367,7 +419,7 @@ void faults::full_disk() {
   nodes_.disk(node).set_full(true);
   room_.after(microseconds{random_.between(100'000, 2'000'000)}, [this, node] {
     nodes_.disk(node).set_full(false);
-    if (over_ || !nodes_.ill(node))
+    if (over_ || !nodes_.ill(node) || what_.hands_off)
       return;
     nodes_.stop(node, false);
     revive(node);
@@ -495,6 +547,144 @@ void faults::inject() {
   heartbeat.prev_log_index = {keeper.commit_index().value - back};
   heartbeat.prev_log_term = keeper.log().term_at(heartbeat.prev_log_index);
   nodes_.port(to).inject(heartbeat, [](std::optional<append_entries_reply>, const std::string&) {});
+}
+
+/// What an operator does who takes care that those that stay can go on. Others' care is the product's.
+void faults::change_members() {
+  using change = change_membership::change;
+  auto node = some_node();
+  auto leader = nodes_.leader();
+  if (leader == nodes_.size())
+    return;
+  auto& members = nodes_.keeper(leader).log().members();
+  auto m = members.find({nodes_.name(node)});
+  if (!nodes_.is_member(node)) {
+    change_asked_ = room_.now();
+    return nodes_.change_members(change::add, node);
+  }
+  if (!m->voter) {
+    change_asked_ = room_.now();
+    return nodes_.change_members(random_.one_in(4) ? change::remove : change::promote, node);
+  }
+  if (members.voter_count() > 3 && nodes_.settled()) {
+    change_asked_ = room_.now();
+    nodes_.change_members(change::remove, random_.one_in(3) ? leader : node);
+  }
+}
+
+void faults::replace_disk() {
+  auto node = some_node();
+  // One that is no member may lose its disk at any time.
+  bool safe = nodes_.settled() && room_.now() - change_asked_ > change_takes;
+  if (!safe)
+    return;
+  nodes_.lose_disk(node);
+  revive_later(node);
+}
+
+void faults::farewell() {
+  auto leader = nodes_.leader();
+  if (!nodes_.settled() || nodes_.keeper(leader).log().members().voter_count() < 4)
+    return;
+  auto companion = (leader + 1 + static_cast<unsigned>(random_.below(nodes_.size() - 1))) % nodes_.size();
+  auto with_it = [=](unsigned i) { return i == leader || i == companion; };
+  for (unsigned i = 0; i < nodes_.size(); ++i)
+    if (!with_it(i))
+      cut(i, leader);
+  change_asked_ = room_.now();
+  nodes_.change_members(change_membership::change::remove, leader);
+  room_.after(microseconds{random_.between(1'000, 9'000)}, [this, with_it] {
+    for (unsigned i = 0; i < nodes_.size() && !over_; ++i)
+      for (unsigned j = 0; j < nodes_.size(); ++j)
+        if (with_it(i) != with_it(j))
+          cut(i, j);
+  });
+  room_.after(microseconds{random_.between(500'000, 900'000)}, [this] {
+    if (!over_)
+      nodes_.unblock_all();
+  });
+}
+
+/// Cut off, or down, until the others' logs have lost what it would need.
+void faults::absence() {
+  auto node = some_node();
+  auto leader = nodes_.leader();
+  if (leader == node && !random_.one_in(4))
+    node = (node + 1) % nodes_.size();
+  microseconds away{random_.between(1'000'000, 3'500'000)};
+  if (random_.one_in(2)) {
+    crash(node, random_.one_in(2));
+    room_.after(away, [this, node] { revive(node); });
+    return;
+  }
+  for (unsigned i = 0; i < nodes_.size(); ++i) {
+    cut(node, i);
+    cut(i, node);
+  }
+  room_.after(away, [this] {
+    if (!over_)
+      nodes_.unblock_all();
+  });
+}
+
+/// What the next piece of a state, or the word that it is installed, brings with it.
+void faults::transfer_fault() {
+  lies_in_wait_ = true;
+}
+
+void faults::on_carried(unsigned from, unsigned to, const caf::message& x) {
+  auto piece = x.match_elements<install_snapshot>();
+  auto answer = x.match_elements<install_snapshot_reply>();
+  if (!lies_in_wait_ || !(piece || answer) || !random_.one_in(6))
+    return;
+  lies_in_wait_ = false;
+  auto sender = piece ? from : to;
+  auto receiver = piece ? to : from;
+  ++counts_["faults while a state is sent, sprung"];
+  switch (random_.below(6)) {
+    case 0:  // Between any two steps of storing, loading and installing.
+    case 1:
+      doomed_[room_.steps() + 1 + random_.below(piece ? 120 : 10)] = receiver;
+      break;
+    case 2:
+      doomed_[room_.steps() + 1 + random_.below(30)] = sender;
+      break;
+    case 3:
+      nodes_.disk(receiver).fail_write(1 + random_.below(60));
+      break;
+    case 4:
+      nodes_.disk(receiver).fail_sync(1 + random_.below(4));
+      break;
+    default:  // Another one leads from here on, with another copy.
+      room_.after(microseconds{1}, [this, sender, receiver] {
+        if (over_ || !nodes_.up(sender))
+          return;
+        if (random_.one_in(2))
+          return nodes_.port(sender).transfer({}, milliseconds{1000}, [](transfer_result) {});
+        for (unsigned i = 0; i < nodes_.size(); ++i)
+          if (i != receiver) {
+            cut(sender, i);
+            cut(i, sender);
+          }
+        room_.after(microseconds{600'000}, [this] {
+          if (!over_)
+            nodes_.unblock_all();
+        });
+      });
+  }
+}
+
+/// One node's state alone, so that the others have it still.
+void faults::spoil() {
+  auto node = some_node();
+  if (what_.members_ms != 0 && (!nodes_.settled() || room_.now() - change_asked_ < change_takes))
+    return;
+  for (unsigned i = 0; i < nodes_.size(); ++i)
+    if (!nodes_.up(i) || nodes_.lost(i) || nodes_.spoilt(i))
+      return;
+  crash(node, random_.one_in(2));
+  nodes_.spoil_state(node);
+  revive_later(node);
 }
 
 void faults::transfer() {

@@ -27,14 +27,21 @@ struct profile {
   unsigned clock_jump_ms = 0;
   unsigned drift_permille = 0;
   unsigned transfer_ms = 0;
-  unsigned hang_ms = 0;          ///< A disk that takes nothing for seconds.
-  unsigned lost_disk_ms = 0;     ///< Disks that are gone for good; a majority always keeps its own.
-  unsigned oblivion_ms = 0;      ///< A majority loses its disks at once: nothing may be served again.
-  unsigned late_answers_ms = 0;  ///< A leader is heard no more, and hears late answers still.
-  unsigned stranded_ms = 0;      ///< Clients begin to read at a leader that has been replaced.
-  unsigned quiet_ms = 0;         ///< Clients fall silent, and the leader is cut off.
-  unsigned injection_ms = 0;     ///< A heartbeat as the paper has it comes in over HTTP.
-  bool strict = false;           ///< See cluster::strict.
+  unsigned hang_ms = 0;            ///< A disk that takes nothing for seconds.
+  unsigned lost_disk_ms = 0;       ///< Disks that are gone for good; a majority always keeps its own.
+  unsigned oblivion_ms = 0;        ///< A majority loses its disks at once: nothing may be served again.
+  unsigned late_answers_ms = 0;    ///< A leader is heard no more, and hears late answers still.
+  unsigned stranded_ms = 0;        ///< Clients begin to read at a leader that has been replaced.
+  unsigned quiet_ms = 0;           ///< Clients fall silent, and the leader is cut off.
+  unsigned injection_ms = 0;       ///< A heartbeat as the paper has it comes in over HTTP.
+  unsigned absence_ms = 0;         ///< A node is away for so long that the log has gone on without it.
+  unsigned transfer_fault_ms = 0;  ///< Something happens to the sender or the receiver of a state on its way.
+  unsigned members_ms = 0;         ///< Nodes join and leave, and one more than found the cluster is there.
+  unsigned replace_ms = 0;         ///< A member loses its disk and comes back as a new one.
+  unsigned farewell_ms = 0;  ///< A leader leaves, and is cut off with a friend while those that stay elect another.
+  unsigned spoil_ms = 0;     ///< A node comes back with a state's file that is damaged.
+  bool hands_off = false;    ///< Nobody restarts a node whose disk fails: it is to mend itself.
+  bool strict = false;       ///< See cluster::strict.
   bool tasks = false;
   bool late_founders = false;  ///< Nodes start one by one, and faults from the first moment on.
 };
@@ -46,7 +53,8 @@ const profile* find_profile(const std::string& name);
 /// Plays one profile's faults.
 class faults {
  public:
-  faults(const profile& what, cluster& nodes, machine_room& room, chance& random);
+  /// The first `founders` nodes are started; the others join where the profile has it so.
+  faults(const profile& what, unsigned founders, cluster& nodes, machine_room& room, chance& random);
 
   void start();
   /// Ends all faults and mends what they broke: the network is fine, and every node runs and can write.
@@ -84,12 +92,22 @@ class faults {
   void strand_readers();
   void quiet_cut();
   void inject();
+  void absence();
+  void transfer_fault();
+  void spoil();
+  void change_members();
+  void replace_disk();
+  void farewell();
+  void on_carried(unsigned from, unsigned to, const caf::message& what);
 
   const profile& what_;
+  unsigned founders_;
   cluster& nodes_;
   machine_room& room_;
   chance& random_;
   bool over_ = false;
+  microseconds change_asked_{-10'000'000};
+  bool lies_in_wait_ = false;                 // For the next piece of a state.
   std::map<std::uint64_t, unsigned> doomed_;  // By step: who crashes then.
   std::map<std::string, std::uint64_t> counts_;
 };

@@ -23,9 +23,11 @@ class history {
  public:
   explicit history(const history_options& options)
       : options_(options), random_(options.seed * 0x2545f4914f6cdd1d + 1), what_(draw_profile()), room_(random_) {
-    auto nodes = options.nodes != 0 ? options.nodes : random_.one_in(3) ? 5 : 3;
+    auto founders = options.nodes != 0 ? options.nodes : random_.one_in(3) ? 5 : 3;
+    auto nodes = what_.members_ms != 0 ? founders + 1 : founders;
     cluster_options of_cluster;
     of_cluster.nodes = nodes;
+    of_cluster.founders = founders;
     of_cluster.defects = options.defects;
     if (options.trace)
       of_cluster.trace = [this](const std::string& line) {
@@ -34,7 +36,7 @@ class history {
     watch_ = std::make_unique<checker>(nodes);
     nodes_ = std::make_unique<cluster>(of_cluster, room_, random_, *watch_);
     callers_ = std::make_unique<clients>(*nodes_, room_, random_, *watch_, 4, what_.tasks);
-    faults_ = std::make_unique<faults>(what_, *nodes_, room_, random_);
+    faults_ = std::make_unique<faults>(what_, founders, *nodes_, room_, random_);
     nodes_->on_applied = [this](const state_machine& machine) { callers_->observe(machine); };
     nodes_->on_stop = [this](unsigned node) { callers_->node_stopped(node); };
   }
@@ -60,6 +62,10 @@ class history {
     result.terms = watch_->terms_led();
     result.virtual_time = room_.now() - start;
     result.faults = faults_->counts();
+    result.events = {{"entries compacted", watch_->compacted()},
+                     {"memberships changed", watch_->members_changed()},
+                     {"states replaced", nodes_->snapshots()},
+                     {"logs mended", nodes_->mended()}};
     return result;
   }
 
@@ -125,7 +131,7 @@ class history {
       return false;
     auto commit = nodes_->keeper(leader).commit_index();
     for (unsigned i = 0; i < nodes_->size(); ++i)
-      if (nodes_->lost(i))
+      if (!nodes_->is_member(i))
         continue;
       else if (!nodes_->up(i) || nodes_->machine(i).last_applied() != commit ||
                nodes_->machine(i).checksum() != nodes_->machine(leader).checksum())
@@ -142,7 +148,11 @@ class history {
       options_.trace(std::to_string(room_.now().count()) + " all faults end");
     if (is_beyond_help())
       return stand_still();
-    run_until(healed_at_ + (formed ? leader_within : founded_within), [this] { return leads(); });
+    auto within = formed ? leader_within : founded_within;
+    // Disks that nobody looks after are tried again once a second.
+    if (what_.hands_off)
+      within += microseconds{2'000'000};
+    run_until(healed_at_ + within, [this] { return leads(); });
     if (!watch_->found() && !leads())
       watch_->violate("a leader stands within 2 s", "no node leads with a committed entry of its term");
     run_until(room_.now() + microseconds{300'000}, [] { return false; });
@@ -155,7 +165,7 @@ class history {
     if (watch_->found())
       return;
     auto reader = static_cast<unsigned>(random_.below(nodes_->size()));
-    while (nodes_->lost(reader))
+    while (!nodes_->is_member(reader))
       reader = (reader + 1) % nodes_->size();
     callers_->read_all(reader);
     run_until(room_.now() + microseconds{5'000'000}, [this] { return callers_->idle(); });
@@ -167,6 +177,8 @@ class history {
 
   /// Whether too many disks are gone for a majority of the members.
   bool is_beyond_help() const {
+    if (what_.members_ms != 0)
+      return false;
     unsigned lost = 0;
     for (unsigned i = 0; i < nodes_->size(); ++i)
       lost += nodes_->lost(i);

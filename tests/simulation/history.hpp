@@ -35,6 +35,7 @@ struct history_result {
   std::uint64_t terms = 0;
   std::chrono::microseconds virtual_time{0};
   std::map<std::string, std::uint64_t> faults;
+  std::map<std::string, std::uint64_t> events;  ///< What the nodes did that is not done in every history.
 };
 
 /// Plays one history: faults for `virtual_time`, then a healed network, in which a leader must stand within 2 s, all

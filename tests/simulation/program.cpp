@@ -50,6 +50,7 @@ struct totals {
   std::uint64_t terms = 0;
   double virtual_hours = 0;
   std::map<std::string, std::uint64_t> faults;
+  std::map<std::string, std::uint64_t> events;
 
   void add(const history_result& x) {
     ++histories;
@@ -64,6 +65,8 @@ struct totals {
     virtual_hours += static_cast<double>(x.virtual_time.count()) / 3.6e9;
     for (auto& [name, count] : x.faults)
       faults[name] += count;
+    for (auto& [name, count] : x.events)
+      events[name] += count;
   }
 
   void print() const {
@@ -72,8 +75,9 @@ struct totals {
     std::printf("%" PRIu64 " client calls, %" PRIu64 " answered; %" PRIu64 " entries committed in %" PRIu64
                 " terms with a leader\n",
                 calls, answered, committed, terms);
-    for (auto& [name, count] : faults)
-      std::printf("%8" PRIu64 " %s\n", count, name.c_str());
+    for (auto* counts : {&events, &faults})
+      for (auto& [name, count] : *counts)
+        std::printf("%8" PRIu64 " %s\n", count, name.c_str());
   }
 };
 

@@ -22,7 +22,7 @@ json to_json(std::uint64_t seed, const history_result& x) {
   json out{{"seed", seed},           {"profile", x.profile},     {"nodes", x.nodes}, {"fingerprint", x.fingerprint},
            {"steps", x.steps},       {"messages", x.messages},   {"lost", x.lost},   {"calls", x.calls},
            {"answered", x.answered}, {"committed", x.committed}, {"terms", x.terms}, {"us", x.virtual_time.count()},
-           {"faults", x.faults}};
+           {"faults", x.faults},     {"events", x.events}};
   if (x.found) {
     out["invariant"] = x.found->invariant;
     out["what"] = x.found->what;
@@ -44,6 +44,7 @@ history_result from_json(const json& x) {
   out.terms = x.at("terms");
   out.virtual_time = std::chrono::microseconds{x.at("us").get<std::int64_t>()};
   out.faults = x.at("faults");
+  out.events = x.at("events");
   if (x.contains("invariant"))
     out.found = violation{x.at("invariant"), x.at("what")};
   return out;

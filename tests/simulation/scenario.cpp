@@ -11,7 +11,7 @@ constexpr milliseconds agreed_within{10'000};
 }  // namespace
 
 scenario::scenario(unsigned nodes, std::uint64_t seed) : random_(seed), room_(random_), watch_(nodes) {
-  nodes_ = std::make_unique<cluster>(cluster_options{nodes, {}, {}}, room_, random_, watch_);
+  nodes_ = std::make_unique<cluster>(cluster_options{nodes, 0, {}, {}}, room_, random_, watch_);
   nodes_->sky.leaks = false;
   nodes_->on_carried = [this](unsigned, unsigned, const caf::message& what) {
     requests_ += what.match_elements<beat>() || what.match_elements<request_vote>();
