@@ -55,6 +55,14 @@ TEST_CASE("database: a connection is set up as the durability of the stores need
   CHECK(pragma(relaxed, "synchronous") == "1");
 }
 
+TEST_CASE("database: tables that a statement does not fit to are damaged ones") {
+  temporary_directory directory;
+  database db{directory / "x.db", {.create = true}};
+  create_table(db);
+  CHECK_THROWS_AS((statement{db, "SELECT z FROM t"}), damaged_error);
+  CHECK_THROWS_AS((statement{db, "SELECT x FROM u"}), damaged_error);
+}
+
 TEST_CASE("database: what was not committed is rolled back at the end of the scope") {
   temporary_directory directory;
   database db{directory / "x.db", {.create = true}};

@@ -253,7 +253,7 @@ bool cluster::settled() const {
     return false;
   std::size_t members = 0;
   for (unsigned i = 0; i < size(); ++i) {
-    if (!up(i))
+    if (!begun(i))
       return false;
     if (!is_member(i))
       continue;
@@ -294,13 +294,13 @@ void cluster::hang_disk(unsigned number, microseconds time) {
 
 bool cluster::ill(unsigned number) const {
   auto& n = nodes_[number];
-  return n.up && (!n.keeper->state.core->writable() || !n.machine->state.write_error.empty());
+  return begun(number) && (!n.keeper->state.core->writable() || !n.machine->state.write_error.empty());
 }
 
 unsigned cluster::leader() const {
   auto best = size();
   for (unsigned i = 0; i < size(); ++i)
-    if (up(i) && keeper(i).role() == node_role::leader &&
+    if (begun(i) && keeper(i).role() == node_role::leader &&
         (best == size() || keeper(i).current_term() > keeper(best).current_term()))
       best = i;
   return best;

@@ -63,6 +63,11 @@ class cluster {
   unsigned quorum() const { return size() / 2 + 1; }
   const std::string& name(unsigned node) const { return nodes_[node].id.value; }
   bool up(unsigned node) const { return nodes_[node].up; }
+  /// It is up, and its keeper and machine have run for the first time: there is something to look at.
+  bool begun(unsigned node) const {
+    auto& n = nodes_[node];
+    return n.up && n.keeper->state.core && n.machine->state.core;
+  }
   unsigned boot(unsigned node) const { return nodes_[node].boot; }
   gateway_port& port(unsigned node) { return *nodes_[node].actors.port; }
   const replication& keeper(unsigned node) const { return *nodes_[node].keeper->state.core; }
