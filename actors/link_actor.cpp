@@ -267,6 +267,9 @@ links_actor::behavior_type links_behavior(links_actor::stateful_pointer<links_st
       [self](const link_open& offer) { return accept(self, offer); },
       [self](const link_ping&) {
         auto& watcher = self->state.config.watcher;
+        for (auto& [number, session] : self->state.sessions)
+          if (watcher && caf::actor_cast<caf::actor_addr>(session.links) == self->current_sender())
+            watcher->pinged_by(session.id);
         return link_pong{self->state.table->self().cluster_id,
                          watcher ? watcher->reports() : std::vector<node_report>{}};
       },

@@ -14,10 +14,13 @@ struct link_report {
   bool up = false;
   std::int64_t rtt_us = -1;    ///< Of the last answer; negative: none yet.
   std::int64_t heard_ms = -1;  ///< Since the last answer; negative: none yet.
+  /// Since the peer's own last ping came in; negative: none yet. An answer needs both directions to work, this only
+  /// one: in a one-way fault it stops at one end and goes on at the other.
+  std::int64_t arrived_ms = -1;
 
   template <class Inspector>
   friend typename Inspector::result_type inspect(Inspector& f, link_report& x) {
-    return f(x.peer, x.up, x.rtt_us, x.heard_ms);
+    return f(x.peer, x.up, x.rtt_us, x.heard_ms, x.arrived_ms);
   }
 };
 

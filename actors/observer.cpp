@@ -110,6 +110,12 @@ void observer::link_down(const node_id& id, const std::string& reason) {
   judge(id, p, false, reason);
 }
 
+void observer::pinged_by(const node_id& id) {
+  const auto now = steady_ms();
+  std::lock_guard lock{mutex_};
+  peers_[id].arrived = now;
+}
+
 void observer::pong(const node_id& id, std::chrono::microseconds rtt, std::vector<node_report> reports) {
   metrics_.round_trip(id, rtt);
   const auto now = steady_ms();
@@ -164,7 +170,8 @@ node_report observer::own_report(milliseconds now) const {
   own.uptime_ms = std::chrono::duration_cast<milliseconds>(steady::now() - started_).count();
   own.writable = now_.writable;
   for (auto& [id, p] : peers_)
-    own.links.push_back({id, p.up && p.healthy, p.rtt_us, p.heard ? (now - *p.heard).count() : -1});
+    own.links.push_back({id, p.up && p.healthy, p.rtt_us, p.heard ? (now - *p.heard).count() : -1,
+                         p.arrived ? (now - *p.arrived).count() : -1});
   return own;
 }
 
@@ -180,9 +187,10 @@ std::vector<node_report> observer::reports() const {
     auto& report = result.back();
     report.age_ms += age;
     report.uptime_ms += age;
-    for (auto& link : report.links)
-      if (link.heard_ms >= 0)
-        link.heard_ms += age;
+    for (auto& link : report.links) {
+      link.heard_ms += link.heard_ms >= 0 ? age : 0;
+      link.arrived_ms += link.arrived_ms >= 0 ? age : 0;
+    }
   }
   return result;
 }

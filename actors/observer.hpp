@@ -53,6 +53,8 @@ class observer {
   void members(const membership& x);
   void link_up(const node_id& peer);
   void link_down(const node_id& peer, const std::string& reason);
+  /// The peer's ping came in.
+  void pinged_by(const node_id& peer);
   void pong(const node_id& peer, std::chrono::microseconds rtt, std::vector<node_report> reports);
   /// Looks for peers that have fallen silent. To be called some times a second.
   void look_for_silence();
@@ -82,6 +84,7 @@ class observer {
     bool healthy = false;  ///< It is up and answers; what was last reported.
     std::int64_t rtt_us = -1;
     std::optional<milliseconds> heard;
+    std::optional<milliseconds> arrived;
     milliseconds since{0};  ///< When the link came up.
   };
   struct heard_report {

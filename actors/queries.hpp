@@ -203,7 +203,7 @@ struct query_error {
     invalid,    ///< 422, `field` named
     not_ready,  ///< get_checksum for an index that is not yet applied
     gone,       ///< 410
-    unusable,   ///< 503: this node's state is damaged or gone, and is being fetched from a peer; another node can answer
+    unusable,  ///< 503: this node's state is damaged or gone, and is being fetched from a peer; another node can answer
   };
   kind code = kind::not_found;
   std::string detail;

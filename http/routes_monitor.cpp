@@ -117,7 +117,8 @@ class node_survey {
         links.push_back({{"to", each.peer.value},
                          {"up", each.up},
                          {"rtt_ms", ms_or_null(each.rtt_us)},
-                         {"heard_ms", each.heard_ms < 0 ? json{} : json(each.heard_ms)}});
+                         {"heard_ms", each.heard_ms < 0 ? json{} : json(each.heard_ms)},
+                         {"arrived_ms", each.arrived_ms < 0 ? json{} : json(each.arrived_ms)}});
     one["links"] = std::move(links);
     return one;
   }

@@ -325,7 +325,7 @@ TEST_CASE("monitor: links, and what may still fail, come from what the nodes tel
   second.last_applied = {90};
   second.commit_index = {100};
   second.role = static_cast<std::uint8_t>(node_role::leader);
-  second.links = {{{"node-1"}, true, 150, 20}, {{"node-3"}, true, 900, 10}};
+  second.links = {{{"node-1"}, true, 150, 20, 5}, {{"node-3"}, true, 900, 10, -1}};
   node.watcher->link_up({"node-2"});
   node.watcher->pong({"node-2"}, 250us, {second});
   auto seen = json::parse(node.get("/api/monitor").body);
@@ -337,6 +337,8 @@ TEST_CASE("monitor: links, and what may still fail, come from what the nodes tel
   CHECK(nodes[0]["links"][0]["rtt_ms"] == 0.25);
   CHECK(nodes[1]["lag"] == 10);
   CHECK(nodes[1]["links"][1]["rtt_ms"] == 0.9);
+  CHECK(nodes[1]["links"][0]["arrived_ms"] >= 5);
+  CHECK(nodes[1]["links"][1]["arrived_ms"].is_null());
   // This node has no link to it, but the other one has.
   CHECK(nodes[2]["healthy"] == true);
   CHECK(nodes[2]["role"].is_null());

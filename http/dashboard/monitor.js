@@ -130,19 +130,26 @@ function linkOf(doc, from, to) {
   const node = doc.nodes.find((n) => n.node_id === from);
   if (!node || !node.healthy || node.report_age_ms > 5000) return { known: false };
   const link = node.links.find((l) => l.to === to);
-  return { known: true, up: Boolean(link && link.up), rtt: link ? link.rtt_ms : null, heard: link ? link.heard_ms : null };
+  return { known: true, up: Boolean(link && link.up), rtt: link ? link.rtt_ms : null, heard: link ? link.heard_ms : null, arrived: link ? link.arrived_ms : null };
+}
+
+// A round trip needs both directions, so a one-way fault ends it at both ends. Which direction failed is told by the pings:
+// those of the one end stopped arriving well before those of the other, or go on arriving.
+function failedOneWay(doc, from, to) {
+  const there = linkOf(doc, to, from), back = linkOf(doc, from, to);
+  if (!there.known || !back.known || (there.up && back.up) || back.arrived === null) return false;
+  return (there.arrived ?? Infinity) - back.arrived > 750;
 }
 
 function matrixCell(doc, from, to) {
   if (from === to) return el("td", { class: "none", text: "·", "aria-label": "itself" });
   const link = linkOf(doc, from, to);
-  const back = linkOf(doc, to, from);
   if (!link.known) return el("td", { class: "none", text: "?", title: `${from} cannot be asked` });
   if (!link.up) {
-    const oneWay = back.known && back.up;
-    const heard = link.heard === null ? "never heard" : `silent for ${duration(link.heard)}`;
-    return el("td", { class: oneWay ? "cut oneway" : "cut", title: oneWay ? `${to} reaches ${from}, but not the other way` : "" },
-      oneWay ? "one way" : "no link", el("small", { text: heard }));
+    const silent = link.heard === null ? "never answered" : `no answer for ${duration(link.heard)}`;
+    if (failedOneWay(doc, from, to)) return el("td", { class: "cut oneway", title: `What ${from} sends does not arrive at ${to}` }, "does not arrive", el("small", { text: silent }));
+    if (failedOneWay(doc, to, from)) return el("td", { class: "slow", title: `What ${from} sends arrives at ${to}, but no answer comes back` }, "arrives", el("small", { text: silent }));
+    return el("td", { class: "cut" }, "no link", el("small", { text: silent }));
   }
   const slow = link.rtt !== null && link.rtt > 50;
   return el("td", { class: slow ? "slow" : null }, link.rtt === null ? "up" : `${precise(link.rtt)} ms`, slow ? el("small", { text: "slow" }) : null);
@@ -154,9 +161,9 @@ function renderMatrix(doc) {
     el("thead", null, el("tr", null, el("th", { scope: "col", text: "from \\ to" }), ...ids.map((id) => el("th", { scope: "col", text: id })))),
     el("tbody", null, ...ids.map((from) => el("tr", null, el("th", { scope: "row", text: from }), ...ids.map((to) => matrixCell(doc, from, to))))));
   const oneWay = ids.flatMap((from) => ids.filter((to) => from !== to).map((to) => [from, to]))
-    .filter(([from, to]) => { const a = linkOf(doc, from, to), b = linkOf(doc, to, from); return a.known && b.known && !a.up && b.up; });
+    .filter(([from, to]) => failedOneWay(doc, from, to));
   const unknown = doc.nodes.filter((n) => !n.healthy).map((n) => n.node_id);
-  const words = oneWay.map(([from, to]) => `${from} does not reach ${to}, but ${to} reaches ${from}: a one-way fault.`);
+  const words = oneWay.map(([from, to]) => `A one-way fault: what ${from} sends does not arrive at ${to}, while ${to} can send to ${from}.`);
   if (unknown.length) words.push(`What ${unknown.join(" and ")} ${unknown.length > 1 ? "reach" : "reaches"} is not known.`);
   setText($("matrix-note"), words.join(" "));
 }
@@ -240,10 +247,17 @@ function latestPoint() {
 }
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+// A point without neighbours has no line that would show it.
+function alone(context) {
+  const data = context.dataset.data, i = context.dataIndex;
+  const missing = (value) => value === null || value === undefined;
+  return !missing(data[i]) && missing(data[i - 1]) && missing(data[i + 1]) ? 2 : 0;
+}
+
 function makeChart(id, series) {
   return new Chart($(id), {
     type: "line",
-    data: { labels: [], datasets: series.map((s) => ({ label: s.label, data: [], borderColor: css(s.color), backgroundColor: css(s.color) + "22", borderWidth: 1.75, pointRadius: 0, tension: 0.25, fill: s.fill || false, spanGaps: true })) },
+    data: { labels: [], datasets: series.map((s) => ({ label: s.label, data: [], borderColor: css(s.color), backgroundColor: css(s.color) + "22", borderWidth: 1.75, pointRadius: alone, cubicInterpolationMode: "monotone", fill: s.fill || false })) },
     options: {
       animation: false, responsive: true, maintainAspectRatio: false, normalized: true,
       interaction: { mode: "index", intersect: false },

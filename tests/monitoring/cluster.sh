@@ -7,7 +7,7 @@ bin=${COORDINATOR_BIN:-$root/build/release/bin}
 state=$(mktemp -d "${TMPDIR:-/tmp}/monitoring.XXXXXX")
 export HOME=$state
 declare -A pid_of
-declare -a http_port cluster_port
+declare -a http_port cluster_port host_of
 
 die() {
   printf '%s: %s\n' "$(basename "$0")" "$*" >&2
@@ -61,17 +61,23 @@ pick_ports() {
   done
 }
 
+# Where each node lives; a script may say otherwise.
+host_of=([1]=127.0.0.1 [2]=127.0.0.1 [3]=127.0.0.1)
+declare -a space_of
+
 start_node() {
   local i=$1 peers='' other
+  local -a within=()
+  [ -z "${space_of[i]:-}" ] || within=(ip netns exec "${space_of[i]}")
   for other in 1 2 3; do
-    [ "$other" = "$i" ] || peers+=${peers:+,}node-$other=127.0.0.1:${http_port[other]}:${cluster_port[other]}
+    [ "$other" = "$i" ] || peers+=${peers:+,}node-$other=${host_of[other]}:${http_port[other]}:${cluster_port[other]}
   done
-  launch "node-$i" "$bin/coordinator" --node-id "node-$i" --host 127.0.0.1 --port "${http_port[i]}" \
+  launch "node-$i" "${within[@]}" "$bin/coordinator" --node-id "node-$i" --host "${host_of[i]}" --port "${http_port[i]}" \
     --cluster-port "${cluster_port[i]}" --data-dir "$state/node-$i" --enable-redundancy --peers "$peers" \
     --cluster-secret-file "$state/secret"
 }
 
-url() { printf 'http://127.0.0.1:%s' "${http_port[$1]}"; }
+url() { printf 'http://%s:%s' "${host_of[$1]}" "${http_port[$1]}"; }
 urls() { printf '%s,%s,%s' "$(url 1)" "$(url 2)" "$(url 3)"; }
 ctl() { "$bin/coordctl" --coordinator "$(urls)" "$@"; }
 ask() { curl -sf --max-time 5 "$(url "$1")$2"; }
