@@ -174,6 +174,31 @@ void append_members(database& db, const log_entry& entry) {
 
 }  // namespace
 
+namespace {
+
+// The first entry founds the old cluster. A node that joins the new one writes that one's founding there, so the log is
+// to begin later: whoever joins then gets the state, and not a log whose beginning differs from its own. Where the
+// state does not reach that far yet the new founding names the old founders and their time, so that applying either
+// comes to the same.
+constexpr log_index first_kept{2};
+
+void drop_old_founding(node_files& files, raft_store& raft, const raft_contents& contents) {
+  if (contents.base.index >= first_kept)
+    return;
+  auto path = files.path(contents.state_file);
+  auto state = state_store::open(path, contents.node, contents.incarnation, {files.vfs()});
+  if (state->meta().last_applied < first_kept)
+    return;
+  if (!state->checkpoint())
+    throw database_error(SQLITE_BUSY, path + ": is in use by another program");
+  raft_write write;
+  write.compact_to = first_kept;
+  while (raft.first_index() <= first_kept)
+    raft.write(write);
+}
+
+}  // namespace
+
 membership force_new(node_files& files, const node_id& node, const lone_member& alone) {
   finish_recovery(files);
   auto path = files.path("raft.db");
@@ -181,9 +206,12 @@ membership force_new(node_files& files, const node_id& node, const lone_member& 
   options.vfs = files.vfs();
   options.create = false;
   // Opening it as a node does reads and checks all of it, and makes durable what is read.
-  auto contents = raft_store::open(path, node, options)->take_contents();
+  auto store = raft_store::open(path, node, options);
+  auto contents = store->take_contents();
   if (!contents.founded)
     throw refused_error(path + ": was never part of a cluster; start the node as a new one");
+  drop_old_founding(files, *store, contents);
+  store.reset();
 
   // The store keeps a node from changing its cluster, which is what this is for.
   database db{path, {.vfs = files.vfs()}};
@@ -195,7 +223,7 @@ membership force_new(node_files& files, const node_id& node, const lone_member& 
   transaction_statements transactions{db};
   {
     transaction t{transactions};
-    row.founded = to_bytes(genesis{alone.cluster_id, members, contents.last_time_ms});
+    row.founded = to_bytes(genesis{alone.cluster_id, contents.founded->founders, contents.founded->time_ms});
     row.formation.clear();
     raft_tables::save_node(db, row);
     raft_tables::save_vote(db, {term, std::nullopt});

@@ -52,7 +52,8 @@ struct lone_member {
 
 /// Rewrites a stopped node's raft.db, in one transaction, so that it is a cluster of its own: with a new cluster id,
 /// one term further, and at the end of the log a membership of this node alone. Entries that were not committed become
-/// so. Empty addresses are taken from the present membership. Gives that membership. Throws as `raft_store::open` does.
+/// so; the founding of the old cluster leaves the log, so that nodes that join get the state. Empty addresses are taken
+/// from the present membership. Gives that membership. Throws as `raft_store::open` does.
 membership force_new(node_files& files, const node_id& node, const lone_member& alone);
 
 /// Makes a node of its own cluster from a snapshot: the file `snapshot` (a path of the system's, or of `snapshot_vfs`)

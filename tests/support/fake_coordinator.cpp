@@ -140,6 +140,10 @@ void fake_coordinator::add_routes() {
   auto none = [](const Request&, Response& response) { problem(response, 404, "not_found"); };
   on(&httplib::Server::Get, "/readyz", none);
   on(&httplib::Server::Get, "/api/health", none);
+  on(&httplib::Server::Get, "/api/cluster", none);
+  on(&httplib::Server::Post, "/api/cluster/members", none);
+  on(&httplib::Server::Post, "/api/cluster/members/([^/]+)/promote", none);
+  on(&httplib::Server::Delete, "/api/cluster/members/([^/]+)", none);
   on(&httplib::Server::Post, "/api/snapshots", none);
   on(&httplib::Server::Get, "/api/snapshots/([^/]+)", none);
   on(&httplib::Server::Delete, "/api/snapshots/([^/]+)", none);
