@@ -152,15 +152,7 @@ bool database::checkpoint_if_due() {
 
 std::uint64_t database::size_bytes() {
   auto pages = query_number("PRAGMA page_count") - query_number("PRAGMA freelist_count");
-  auto bytes = pages * query_number("PRAGMA page_size");
-  sqlite3_file* wal = nullptr;
-  sqlite3_int64 wal_bytes = 0;
-  auto code = sqlite3_file_control(handle_, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
-  if (code == SQLITE_OK && wal && wal->pMethods)
-    code = wal->pMethods->xFileSize(wal, &wal_bytes);
-  if (code != SQLITE_OK)
-    fail(code, "read the size of the WAL");
-  return static_cast<std::uint64_t>(bytes + wal_bytes);
+  return static_cast<std::uint64_t>(pages * query_number("PRAGMA page_size"));
 }
 
 void database::abandon() {

@@ -98,7 +98,8 @@ class database {
   /// True when it did and all was copied.
   bool checkpoint_if_due();
 
-  /// What the file holds: pages in use, and the WAL. Cheap.
+  /// What the file holds: pages in use, those in the WAL included. The WAL itself is not counted: it is overwritten
+  /// from its start, and stays within some megabytes. Cheap.
   std::uint64_t size_bytes();
 
   /// From here on nothing is written or synced on this connection, not even on closing: after a failed

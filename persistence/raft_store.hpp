@@ -132,7 +132,7 @@ class raft_store {
   log_index first_index() const;
   log_index last_index() const;
 
-  /// What the file holds: pages in use, and the WAL. Cheap. Where it cannot be read, what it was the last time.
+  /// What the file holds: pages in use. Cheap. Where it cannot be read, what it was the last time.
   std::uint64_t size_bytes() const;
 
  private:

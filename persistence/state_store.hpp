@@ -125,7 +125,7 @@ class state_store {
   /// Checkpoints now. False when a reader kept part of it from being copied. Throws as `write` does.
   bool checkpoint();
 
-  /// What the file holds: pages in use, and the WAL. Cheap. Where it cannot be read, what it was the last time.
+  /// What the file holds: pages in use. Cheap. Where it cannot be read, what it was the last time.
   std::uint64_t size_bytes() const;
 
   /// Begins a copy into the file `path`, which must not exist. Throws database_error; std::logic_error when another

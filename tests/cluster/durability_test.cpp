@@ -458,3 +458,36 @@ TEST_CASE("durability: a leader whose disk fails every write and sync hands over
       CHECK(writes.what_is_lost(i) == "");
   nodes.kill_all();
 }
+
+TEST_CASE("durability: past the quota new tasks are turned away until there is room again; the rest goes on") {
+  cluster nodes{{.flags = {"--quota-bytes", "1M", "--retention", "1s", "--log-retention-entries", "20"}}};
+  nodes.start_all();
+  auto leader = nodes.wait_for_leader();
+  std::vector<std::string> ids;
+  answer last;
+  auto submit = [&](int number) {
+    nlohmann::json task = {
+        {"task_id", "t" + std::to_string(number)}, {"command", {"true"}}, {"note", std::string(20'000, 'x')}};
+    return nodes.request(number % 3, "POST", "/api/tasks/submit", task.dump());
+  };
+  REQUIRE(eventually(cluster::patience, [&] {
+    last = submit(static_cast<int>(ids.size()));
+    if (last.ok())
+      ids.push_back("t" + std::to_string(ids.size()));
+    return last.status == 507;
+  }));
+  CHECK(last.json()["outcome"] == "not_applied");
+  CHECK(nodes.status(leader)["storage_full"] == true);
+  // Shared keys, results and cancellations still pass.
+  CHECK(nodes.put(leader, "register", "value").ok());
+  for (auto& id : ids) {
+    auto done = nodes.request(leader, "POST", "/api/tasks/" + id + "/cancel", "{}");
+    REQUIRE_MESSAGE(done.ok(), done.status << " " << done.body);
+  }
+  // What is finished leaves after its time, and with it the reason.
+  REQUIRE(eventually(std::chrono::milliseconds{40'000}, [&] {
+    nodes.put(leader, "register", "time goes on");
+    return submit(100'000).ok();
+  }));
+  nodes.require_equal_states();
+}
