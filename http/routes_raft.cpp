@@ -235,6 +235,7 @@ http_response api::post_sync_state(const routed_request& r) {
 
 /// Installs a state that is ahead of this node's, by the same way as one that a leader sends.
 http_response api::install_image(install_snapshot whole) {
+  auto index = whole.what.base.index;
   auto answer = inject<install_snapshot_reply>(port_, std::move(whole), installation_time);
   if (auto wrong = std::get_if<problem>(&answer))
     return to_response(*wrong);
@@ -243,7 +244,9 @@ http_response api::install_image(install_snapshot whole) {
   if (!node)
     return to_response(unavailable("timeout", "unknown"));
   bool success = reply.result == install_snapshot_reply::outcome::installed;
-  return ok({{"term", reply.term.value}, {"success", success}, {"last_applied", node->last_applied.value}});
+  // The state machine may not have told the front yet.
+  auto applied = success ? std::max(node->last_applied, index) : node->last_applied;
+  return ok({{"term", reply.term.value}, {"success", success}, {"last_applied", applied.value}});
 }
 
 bool api::same_history(log_index index, term_number term) {

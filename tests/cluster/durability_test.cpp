@@ -343,8 +343,8 @@ TEST_CASE("durability: a tool gives a node the state of another one as JSON") {
   REQUIRE_MESSAGE(said.ok(), said.status << " " << said.body);
   CHECK(said.json()["success"] == true);
   CHECK(said.json()["last_applied"] >= state["image"]["last_applied"]);
-  auto read = nodes.get(behind, "/api/kv/late-7?consistency=stale");
-  CHECK(read.body == "value 257");
+  CHECK(eventually(cluster::patience,
+                   [&] { return nodes.get(behind, "/api/kv/late-7?consistency=stale").body == "value 257"; }));
   // Spoilt on its way, it is refused and changes nothing.
   auto spoilt = body;
   auto file = spoilt["state"]["image"]["file"].get<std::string>();
