@@ -213,7 +213,8 @@ void replication::follow_members() {
 /// Whether a committed membership that the log still knows has listed it.
 bool replication::was_member(const sender& who) const {
   for (auto index = log_.base().index; index <= commit_index_; index = log_.next_members_after(index)) {
-    auto m = log_.base_at(index).members.find(who.id);
+    const auto known = log_.base_at(index);
+    auto m = known.members.find(who.id);
     if (m && m->incarnation == who.incarnation)
       return true;
   }
