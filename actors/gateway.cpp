@@ -93,6 +93,11 @@ void gateway::peer_down(const node_id& id) {
     repeat();
 }
 
+void gateway::replaced() {
+  writes_.replaced();
+  repeat();
+}
+
 void gateway::repeat() {
   writes_.repeat(route_);
   reads_.repeat();

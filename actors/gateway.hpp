@@ -40,7 +40,7 @@ class gateway {
   void peer_up(const node_id& id);
   void peer_down(const node_id& id);
   /// The applied state is another one: what is in flight may be in it, and its answer kept there (rule 10).
-  void replaced() { repeat(); }
+  void replaced();
   void applied(const std::vector<applied_command>& commands, milliseconds now);
   void answered(const query_answer& x);
   void work_ready(ticket request);

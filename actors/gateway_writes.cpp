@@ -82,7 +82,11 @@ void gateway_writes::applied(const std::vector<applied_command>& commands, milli
         session_ = 0;
         open_at_ = now;
       }
-      unnumber(i->first, i->second);
+      // Under an idempotency key a second copy is answered by what the first one did.
+      if (i->second.hidden && i->second.what.idempotency_key.empty())
+        finish(i, write_result{write_result::outcome::unknown, "state_replaced", {}, {}}, done);
+      else
+        unnumber(i->first, i->second);
       continue;
     }
     finish(i, write_result{write_result::outcome::applied, {}, x.result, x.index}, done);
@@ -112,6 +116,11 @@ void gateway_writes::repeat(const gateway_route& route) {
     else if (!queued_.contains(here->first))
       queue(here->first, here->second);
   }
+}
+
+void gateway_writes::replaced() {
+  for (auto& [id, write] : writes_)
+    write.hidden = write.copies > 0;
 }
 
 void gateway_writes::expire(const gateway_route& route, milliseconds now, answers& done) {
@@ -208,6 +217,7 @@ void gateway_writes::unnumber(std::uint64_t id, pending& x) {
     x.what = std::move(*decoded);
   x.bytes.clear();
   x.copies = 0;
+  x.hidden = false;
 }
 
 void gateway_writes::queue(std::uint64_t id, pending& x) {

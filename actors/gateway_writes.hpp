@@ -42,6 +42,9 @@ class gateway_writes {
   void applied(const std::vector<applied_command>& commands, milliseconds now, answers& done);
   /// What is under way may be lost: send it again. What nobody waits for is dropped unless this node leads.
   void repeat(const gateway_route& route);
+  /// The applied state is another one, and what was applied on the way to it was not seen here: a closed session's
+  /// refusal no longer proves that no earlier copy was applied (design rule 10).
+  void replaced();
 
   /// Time-outs, and retries of what was not answered.
   void expire(const gateway_route& route, milliseconds now, answers& done);
@@ -59,6 +62,7 @@ class gateway_writes {
     milliseconds deadline{0};
     milliseconds retry_at{0};
     unsigned copies = 0;      ///< That left under the present number; none proves that it was not applied.
+    bool hidden = false;      ///< A copy under the present number may have been applied unseen.
     std::uint64_t batch = 0;  ///< That the last copy went in.
     command what;             ///< Without its body once it has been encoded.
     std::string bytes;        ///< Empty: it has no number.

@@ -48,6 +48,8 @@ std::string explain(const std::string& reason) {
     return "This node does not belong to a cluster yet.";
   if (reason == "shutting_down")
     return "This node is being stopped.";
+  if (reason == "state_replaced")
+    return "This node was given a state from which it cannot tell whether the request was applied.";
   if (reason == "too_stale")
     return "This node last heard from a leader longer ago than max_stale_ms allows.";
   return "The request could not be served: " + reason + ".";

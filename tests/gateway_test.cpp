@@ -410,6 +410,31 @@ TEST_CASE("gateway: after a proven refusal a time-out is not_applied") {
   CHECK(r->written(t)->outcome == outcome::not_applied);
 }
 
+TEST_CASE("gateway: once another state was installed, a closed session's refusal proves nothing about earlier copies") {
+  auto r = rig::following();
+  auto plain = r->put("a");
+  write_request w;
+  w.body = put_key{"b", "v", {}, false, false};
+  w.idempotency_key = "key";
+  w.timeout = milliseconds{5000};
+  auto keyed = r->x->write(std::move(w), r->now);
+  r->flush();
+  r->x->replaced();
+  auto later = r->put("c");
+  r->flush();
+  for (std::uint64_t sequence = 1; sequence <= 3; ++sequence)
+    r->apply(40, sequence, result_code::closed_session);
+  REQUIRE(r->written(plain));
+  CHECK(r->written(plain)->outcome == outcome::unknown);
+  CHECK(r->written(plain)->reason == "state_replaced");
+  // The idempotency key makes a second copy harmless, and what left after the state came has been seen since.
+  CHECK_FALSE(r->written(keyed));
+  CHECK_FALSE(r->written(later));
+  r->open(90);
+  REQUIRE(r->proposals.size() == 1);
+  CHECK(r->proposals[0].second.commands.size() == 2);
+}
+
 TEST_CASE("gateway: a delayed copy of the opening proposal moves the gateway to the session it opened") {
   auto r = rig::following();
   r->put("a");
