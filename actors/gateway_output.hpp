@@ -8,6 +8,7 @@
 #include "actors/applied.hpp"
 #include "actors/gateway_port.hpp"
 #include "actors/messages.hpp"
+#include "actors/rules.hpp"
 
 namespace coordinator {
 
@@ -28,6 +29,7 @@ struct gateway_config {
   milliseconds pause{20};              ///< After a refusal, before asking the same node again.
   milliseconds busy_patience{1000};    ///< For another change of the membership to end, before one is refused as busy.
   milliseconds cluster_patience{500};  ///< For the leader's view, before this node's own is given.
+  defect_set defects;
 };
 
 /// What is to be done after the gateway was fed.

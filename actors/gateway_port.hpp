@@ -25,7 +25,8 @@ struct write_result {
     not_applied,  ///< Never will be: no copy left the gateway, or an applied refusal proves it.
     unknown,      ///< The time-out passed while a copy was under way.
   } outcome = outcome::unknown;
-  std::string reason;  ///< When not applied or unknown: no_leader, timeout, busy, unformed, shutting_down, state_replaced.
+  std::string
+      reason;  ///< When not applied or unknown: no_leader, timeout, busy, unformed, shutting_down, state_replaced.
   command_result result;
   log_index index;
 };

@@ -120,7 +120,7 @@ void gateway_writes::repeat(const gateway_route& route) {
 
 void gateway_writes::replaced() {
   for (auto& [id, write] : writes_)
-    write.hidden = write.copies > 0;
+    write.hidden = write.copies > 0 && !config_.defects.has(defect::trust_refusal_after_install);
 }
 
 void gateway_writes::expire(const gateway_route& route, milliseconds now, answers& done) {

@@ -206,6 +206,7 @@ node_actors spawn_node_actors(caf::actor_system& system, const node_settings& se
       system.spawn(fleet_behavior, fleet_deps{actors.self, fleet, settings.clock, actors.machine, settings.watcher});
   actors.intake = std::make_shared<gateway_intake>();
   gateway_config gateway;
+  gateway.defects = settings.defects;
   gateway.self = actors.self;
   gateway.boot_id = actors.boot_id;
   actors.gateway = system.spawn(gateway_behavior, gateway_deps{gateway, settings.clock, actors.keeper, actors.machine,

@@ -29,6 +29,7 @@ enum class defect : std::uint8_t {
   apply_reads_clock,              ///< 9: the state machine reads a clock.
   forget_sessions,                ///< 10: a closed session's command is applied.
   apply_below_lowest_unanswered,  ///< 10: an old copy of a command is applied.
+  trust_refusal_after_install,    ///< 10: a closed session's refusal counts as proof though a state was installed.
   ignore_incarnation,             ///< 11: another incarnation's vote or acknowledgement counts.
   vote_unformed,                  ///< 12: a node that is not formed votes.
   form_with_missing_founder,      ///< 12: a cluster is formed before all founders saved it.

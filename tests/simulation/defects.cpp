@@ -36,7 +36,7 @@ std::optional<finding> find_violation(const defect_row& row, std::uint64_t first
 
 const std::vector<defect_row>& defect_rows() {
   static const std::vector<defect_row> rows{
-      {defect::count_self_without_vote, "count_self_without_vote", "members", 21,
+      {defect::count_self_without_vote, "count_self_without_vote", "members", 82,
        "a read index covers what was committed"},
       {defect::stale_tally_counts, "stale_tally_counts", "leaders", 1, "a term is saved before it is said"},
       {defect::ignore_higher_term, "ignore_higher_term", "steady", 1, "a later term in an answer is taken over"},
@@ -65,12 +65,14 @@ const std::vector<defect_row>& defect_rows() {
        "a read index covers what was committed"},
       {defect::read_on_older_round, "read_on_older_round", "reads", 1, "a linearizable read is never stale"},
       {defect::read_under_ended_leave, "read_under_ended_leave", "reads", 1, "a read index covers what was committed"},
-      {defect::membership_before_own_commit, "membership_before_own_commit", "members", 5,
+      {defect::membership_before_own_commit, "membership_before_own_commit", "members", 9,
        "one change of the members at a time"},
       {defect::apply_reads_clock, "apply_reads_clock", "calm", 1, "equal logs give equal state"},
       {defect::applied_index_apart_from_data, "applied_index_apart_from_data", "crashes", 2, "what was synced stays"},
       {defect::forget_sessions, "forget_sessions", "echoes", 14, "a command is applied once"},
       {defect::apply_below_lowest_unanswered, "apply_below_lowest_unanswered", "echoes", 2,
+       "a command is applied once"},
+      {defect::trust_refusal_after_install, "trust_refusal_after_install", "members", 38,
        "a command is applied once"},
       {defect::stale_attempt_accepted, "stale_attempt_accepted", "tasks", 1, "the result of one attempt counts"},
       {defect::ignore_incarnation, "ignore_incarnation", "replaced", 2, "a committed entry is on a majority of disks"},

@@ -32,6 +32,17 @@ TEST_CASE("simulation: histories under every kind of faults keep every promise")
     }
 }
 
+TEST_CASE("simulation: histories that once broke a promise keep it") {
+  // A write was refused that had been applied: the node had been removed and was then given a later state.
+  for (std::uint64_t seed : {143, 164}) {
+    auto options = short_history(seed, {});
+    options.virtual_time = std::chrono::seconds{20};
+    auto result = play(options);
+    INFO("replay: ", replay_command("coordinator-sim", options));
+    CHECK_MESSAGE(!result.found, (result.found ? result.found->invariant + ": " + result.found->what : ""));
+  }
+}
+
 TEST_CASE("simulation: the same seed gives the same history, line by line") {
   auto trace_of = [](std::uint64_t seed) {
     std::string all;
