@@ -608,7 +608,8 @@ void core_cluster::copy(std::size_t i) {
     state_copied copied;
     copied.file = "copy-" + std::to_string(++last_file_);
     copied.last_applied = n.files.last_applied;
-    copied.last_applied_term = committed_[n.files.last_applied.value - 1];
+    if (copied.last_applied > log_index{})
+      copied.last_applied_term = committed_[copied.last_applied.value - 1];
     copied.size = 900 + draw(3000);
     if (faults_ && chance(5))
       copied.error = "no space";
