@@ -134,24 +134,24 @@ void gateway::propose_own(std::vector<command_body> commands, milliseconds now) 
 // -- from peers -------------------------------------------------------------------------
 
 void gateway::rejected(const proposal_rejected& x, milliseconds now) {
-  const auto before = route_.leader();
+  const auto before = route_.redirects();
   writes_.rejected(x, route_, now);
-  if (route_.leader() != before)
+  if (route_.redirects() != before)
     repeat();
 }
 
 void gateway::indexed(const read_index_reply& x, milliseconds now) {
-  const auto before = route_.leader();
+  const auto before = route_.redirects();
   reads_.indexed(x, route_, now, out_);
-  if (route_.leader() != before)
+  if (route_.redirects() != before)
     repeat();
 }
 
 void gateway::beaten(const worker_beat_reply& x, milliseconds now) {
-  const auto before = route_.leader();
+  const auto before = route_.redirects();
   if (auto change = calls_.beaten(x, route_, now, out_))
     writes_.add({change->owner, std::move(change->body), {}, 0, change->deadline}, written_);
-  if (route_.leader() != before)
+  if (route_.redirects() != before)
     repeat();
 }
 
@@ -160,16 +160,16 @@ void gateway::viewed(const cluster_view& x) {
 }
 
 void gateway::transferred(const transfer_reply& x, milliseconds now) {
-  const auto before = route_.leader();
+  const auto before = route_.redirects();
   calls_.transferred(x, route_, now, out_);
-  if (route_.leader() != before)
+  if (route_.redirects() != before)
     repeat();
 }
 
 void gateway::members_changed(const membership_reply& x, milliseconds now) {
-  const auto before = route_.leader();
+  const auto before = route_.redirects();
   calls_.members_changed(x, route_, now, out_);
-  if (route_.leader() != before)
+  if (route_.redirects() != before)
     repeat();
 }
 
@@ -240,6 +240,7 @@ void gateway::give_up(const char* reason) {
 }
 
 gateway_output gateway::flush(milliseconds now) {
+  route_.expire(now);
   writes_.expire(route_, now, written_);
   reads_.expire(route_, now, out_);
   calls_.expire(route_, now, out_);

@@ -94,7 +94,7 @@ std::optional<gateway_calls::status_change> gateway_calls::beaten(const worker_b
     return std::nullopt;
   auto& call = i->second;
   if (x.result == worker_beat_reply::outcome::not_leader) {
-    if (route.redirect(x.from.id, x.leader))
+    if (route.redirect(x.from.id, x.leader, now))
       repeat(route, out);
     else
       due_.set(x.request, std::min(call.deadline, now + config_.pause));
@@ -145,7 +145,7 @@ void gateway_calls::transferred(const transfer_reply& x, gateway_route& route, m
       return;
     case transfer_reply::outcome::not_leader:
       i->second.asked = {};
-      if (route.redirect(x.from.id, x.leader))
+      if (route.redirect(x.from.id, x.leader, now))
         repeat(route, out);
       else
         due_.set(x.request, std::min(i->second.deadline, now + config_.pause));
@@ -180,7 +180,7 @@ void gateway_calls::members_changed(const membership_reply& x, gateway_route& ro
   }
   call.may_have = call.may_have || x.result == outcome::unknown;
   call.asked = {};
-  if (route.redirect(x.from.id, x.leader))
+  if (route.redirect(x.from.id, x.leader, now))
     repeat(route, out);
   else
     due_.set(x.request, std::min(call.deadline, now + config_.pause));

@@ -26,7 +26,7 @@ void gateway_reads::indexed(const read_index_reply& x, gateway_route& route, mil
     return;
   }
   repeat();
-  if (!route.redirect(x.from.id, x.leader))
+  if (!route.redirect(x.from.id, x.leader, now))
     hold_until_ = now + config_.pause;
 }
 

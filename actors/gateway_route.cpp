@@ -7,7 +7,7 @@ bool gateway_route::role(const role_changed& x) {
   const bool moved = x.leader != leader_ || x.term != term_ || x.role != role_;
   role_ = x.role;
   term_ = x.term;
-  leader_ = x.leader;
+  told_ = leader_ = x.leader;
   ready_ = x.leader_ready;
   redirected_ = false;
   return moved;
@@ -20,18 +20,37 @@ bool gateway_route::peer_up(const node_id& id) {
 
 bool gateway_route::peer_down(const node_id& id) {
   up_.erase(id);
-  return id == leader_;
+  if (id != leader_)
+    return false;
+  forget_hint();
+  return true;
 }
 
-bool gateway_route::redirect(const node_id& asked, const node_id& hint) {
-  if (asked != leader_ || hint.empty() || hint == asked || redirected_)
+bool gateway_route::redirect(const node_id& asked, const node_id& hint, milliseconds now) {
+  if (asked != leader_)
     return false;
+  if (redirected_) {
+    forget_hint();
+    return false;
+  }
   // That this node leads is its own keeper's to say.
-  if (hint == self_)
+  if (hint.empty() || hint == asked || hint == self_)
     return false;
   leader_ = hint;
   redirected_ = true;
+  redirected_at_ = now;
+  ++redirects_;
   return true;
+}
+
+void gateway_route::expire(milliseconds now) {
+  if (redirected_ && now - redirected_at_ >= hint_for)
+    forget_hint();
+}
+
+void gateway_route::forget_hint() {
+  leader_ = told_;
+  redirected_ = false;
 }
 
 const node_id* gateway_route::target() const {

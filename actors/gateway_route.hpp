@@ -18,9 +18,13 @@ class gateway_route {
   bool peer_down(const node_id& id);
 
   /// `asked` does not lead and named another. False when that is no reason to ask elsewhere at once: nobody was named,
-  /// or one hint has been followed already since the keeper's last word, so that two nodes which each name the
-  /// other cannot keep a request going round without a pause.
-  bool redirect(const node_id& asked, const node_id& hint);
+  /// or `asked` had itself been named so, and what the keeper said holds again. So two nodes which each name the
+  /// other cannot keep a request going round without a pause, and no hint outlives the node that it led to.
+  bool redirect(const node_id& asked, const node_id& hint, milliseconds now);
+  /// How often a hint was followed: what is under way to the node before has to be sent again.
+  std::uint64_t redirects() const { return redirects_; }
+  /// A hint counts for `hint_for`: the node that was named may never have become leader and be silent.
+  void expire(milliseconds now);
 
   /// Whom to send to; null when no leader is known or it cannot be reached.
   const node_id* target() const;
@@ -43,7 +47,13 @@ class gateway_route {
   term_number term_;
   node_id leader_;
   bool ready_ = false;
+  static constexpr milliseconds hint_for{1000};
+  void forget_hint();
+
+  node_id told_;  ///< The leader as the keeper said it; `leader_` is another one while a hint is followed.
   bool redirected_ = false;
+  milliseconds redirected_at_{0};
+  std::uint64_t redirects_ = 0;
   std::set<node_id> up_;
 };
 

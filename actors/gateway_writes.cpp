@@ -45,7 +45,7 @@ void gateway_writes::give_up_all(const char* reason, answers& done) {
 void gateway_writes::rejected(const proposal_rejected& x, gateway_route& route, milliseconds now) {
   if (x.busy)
     was_busy_ = true;
-  if (route.redirect(x.from.id, x.leader)) {
+  if (route.redirect(x.from.id, x.leader, now)) {
     repeat(route);
     return;
   }
