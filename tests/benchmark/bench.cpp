@@ -1,194 +1,127 @@
-// Loads a running cluster with writes and says how fast they were answered: this project's nodes, or etcd's through
-// its HTTP/JSON gateway, with the same client, value size and number of connections.
+// Starts clusters on this machine, loads them, and says how fast they answered; the same work against etcd, in turns.
 
-#include <httplib.h>
-#include <openssl/evp.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <cstdint>
 #include <cstdio>
-#include <nlohmann/json.hpp>
-#include <string>
-#include <thread>
-#include <vector>
+#include <iostream>
+#include <stdexcept>
+
+#include "tests/benchmark/report.hpp"
+#include "tests/support/temporary_directory.hpp"
+
+using namespace coordinator;
+using namespace coordinator::bench;
 
 namespace {
 
-using steady = std::chrono::steady_clock;
-
-struct settings {
-  std::vector<std::string> urls{"http://127.0.0.1:8080"};
-  bool etcd = false;
-  int clients = 64;
-  double seconds = 5;
-  double warm_up = 1;
-  std::size_t value_size = 256;
-  bool json = false;
-};
-
-struct outcome {
-  std::vector<double> latencies_ms;
-  std::uint64_t refused = 0;
-};
-
-std::string base64(const std::string& bytes) {
-  std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');
-  auto n = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
-                           reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
-  text.resize(static_cast<std::size_t>(n));
+std::string list_of_workloads() {
+  std::string text = "Workloads:";
+  for (auto& [name, what] : known_workloads())
+    text += "\n  " + name + std::string(18 - name.size(), ' ') + what;
   return text;
 }
 
-/// One connection that is kept: writes its own key again and again.
-class writer {
- public:
-  writer(const settings& s, const std::string& url, int number)
-      : client_(url), etcd_(s.etcd), key_("bench-" + std::to_string(number)), value_(s.value_size, 'x') {
-    client_.set_keep_alive(true);
-    client_.set_tcp_nodelay(true);
-    client_.set_read_timeout(10);
-    client_.set_connection_timeout(1);
-  }
-
-  bool write() {
-    if (!etcd_) {
-      auto answer = client_.Put("/api/kv/" + key_, value_, "application/octet-stream");
-      return answer && answer->status == 200;
-    }
-    nlohmann::json body{{"key", base64(key_)}, {"value", base64(value_)}};
-    auto answer = client_.Post("/v3/kv/put", body.dump(), "application/json");
-    return answer && answer->status == 200;
-  }
-
- private:
-  httplib::Client client_;
-  bool etcd_;
-  std::string key_;
-  std::string value_;
+struct arguments {
+  plan what;
+  bool json = false;
+  std::string peer;
+  std::string plots;
+  std::string data;
 };
 
-double quantile(const std::vector<double>& sorted, double q) {
-  if (sorted.empty())
-    return 0;
-  return sorted[std::min(sorted.size() - 1, static_cast<std::size_t>(q * static_cast<double>(sorted.size())))];
+void add_options(CLI::App& app, arguments& x) {
+  auto& what = x.what;
+  std::vector<std::string> names;
+  for (auto& [name, text] : known_workloads())
+    names.push_back(name);
+  app.add_option("workload", what.workloads, "What to measure, one after the other")
+      ->required()
+      ->check(CLI::IsMember(names));
+  app.add_option("--cluster-sizes", what.cluster_sizes, "Nodes of each cluster")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->check(CLI::IsMember({1, 3, 5}));
+  app.add_option("--clients", what.clients, "Connections at once")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--operations", what.operations, "Of each run; without it, as many as come in --seconds");
+  app.add_option("--seconds", what.seconds, "How long a run may take")
+      ->capture_default_str()
+      ->check(CLI::Range(0.1, 3600.0));
+  app.add_option("--warm-up", what.warm_up, "Seconds before it counts")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 600.0));
+  app.add_option("--runs", what.runs, "Of each; medians are reported")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  app.add_option("--rate", what.rate,
+                 "Operations a second on a fixed schedule, with latencies counted from when each was due; without it "
+                 "a connection sends its next request when the last one was answered")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--value-size", what.value_size, "Bytes of a value")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--tasks", what.tasks, "Kept where a workload needs many")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 10'000'000));
+  app.add_option("--workers", what.workers, "That send heartbeats")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1'000'000));
+  app.add_option("--peer", x.peer, "Measure this one beside, in turns")->check(CLI::IsMember({"etcd"}));
+  app.add_option("--node-flag", what.flags, "Added to the command line of each node");
+  app.add_option("--plots", x.plots, "Directory for rates and latencies as SVG");
+  app.add_option("--data", x.data,
+                 "Directory for the nodes' data, on the disk to be measured; default a temporary one");
+  app.add_option_function<std::string>(
+         "-o,--output", [&x](const std::string& format) { x.json = format == "json"; }, "table or json")
+      ->check(CLI::IsMember({"table", "json"}));
+  app.footer(list_of_workloads());
 }
 
-void report(const settings& s, const std::string& mode, std::vector<double> all, std::uint64_t refused,
-            double seconds) {
-  std::sort(all.begin(), all.end());
-  auto rate = static_cast<double>(all.size()) / seconds;
-  if (s.json) {
-    nlohmann::json out{{"mode", mode},
-                       {"peer", s.etcd ? "etcd" : "coordinator"},
-                       {"clients", s.clients},
-                       {"operations", all.size()},
-                       {"refused", refused},
-                       {"per_second", rate},
-                       {"p50_ms", quantile(all, 0.5)},
-                       {"p99_ms", quantile(all, 0.99)},
-                       {"max_ms", all.empty() ? 0 : all.back()}};
-    std::printf("%s\n", out.dump().c_str());
-    return;
-  }
-  std::printf("%s, %s, %d clients: %.0f/s, p50 %.2f ms, p99 %.2f ms, longest %.2f ms, %llu refused\n", mode.c_str(),
-              s.etcd ? "etcd" : "coordinator", s.clients, rate, quantile(all, 0.5), quantile(all, 0.99),
-              all.empty() ? 0 : all.back(), static_cast<unsigned long long>(refused));
-}
-
-/// Closed loop: each client sends its next write when the last one was answered.
-int run_write(const settings& s) {
-  std::atomic<bool> counting{false};
-  std::atomic<bool> done{false};
-  std::vector<outcome> outcomes(static_cast<std::size_t>(s.clients));
-  std::vector<std::thread> threads;
-  for (int i = 0; i < s.clients; ++i)
-    threads.emplace_back([&, i] {
-      writer w{s, s.urls[static_cast<std::size_t>(i) % s.urls.size()], i};
-      auto& mine = outcomes[static_cast<std::size_t>(i)];
-      while (!done) {
-        auto began = steady::now();
-        bool ok = w.write();
-        if (!counting)
-          continue;
-        if (ok)
-          mine.latencies_ms.push_back(std::chrono::duration<double, std::milli>(steady::now() - began).count());
-        else
-          ++mine.refused;
-      }
-    });
-  std::this_thread::sleep_for(std::chrono::duration<double>(s.warm_up));
-  auto began = steady::now();
-  counting = true;
-  std::this_thread::sleep_for(std::chrono::duration<double>(s.seconds));
-  counting = false;
-  auto seconds = std::chrono::duration<double>(steady::now() - began).count();
-  done = true;
-  for (auto& t : threads)
-    t.join();
-  std::vector<double> all;
-  std::uint64_t refused = 0;
-  for (auto& o : outcomes) {
-    all.insert(all.end(), o.latencies_ms.begin(), o.latencies_ms.end());
-    refused += o.refused;
-  }
-  report(s, "write", std::move(all), refused, seconds);
-  return refused == 0 ? 0 : 1;
-}
-
-/// Writes to whichever of `urls` answers, one after the other, and prints the longest time between two accepted
-/// writes: to be run while somebody kills the leader.
-int run_gap(const settings& s) {
-  auto end = steady::now() + std::chrono::duration_cast<steady::duration>(std::chrono::duration<double>(s.seconds));
-  auto last = steady::now();
-  double longest = 0;
-  std::size_t next = 0;
-  std::uint64_t accepted = 0;
-  auto w = std::make_unique<writer>(s, s.urls[next], 0);
-  while (steady::now() < end) {
-    if (w->write()) {
-      auto now = steady::now();
-      if (accepted++ != 0)
-        longest = std::max(longest, std::chrono::duration<double, std::milli>(now - last).count());
-      last = now;
-    } else {
-      next = (next + 1) % s.urls.size();
-      w = std::make_unique<writer>(s, s.urls[next], 0);
-    }
-  }
-  if (s.json)
-    std::printf("%s\n",
-                nlohmann::json{{"mode", "gap"}, {"accepted", accepted}, {"longest_ms", longest}}.dump().c_str());
-  else
-    std::printf("gap: %llu accepted, longest %.1f ms between two\n", static_cast<unsigned long long>(accepted),
-                longest);
-  return accepted > 0 ? 0 : 1;
+int run(arguments& x, const std::string& command) {
+  temporary_directory scratch;
+  x.what.beside_etcd = x.peer == "etcd";
+  x.what.program = COORDINATOR_PROGRAM;
+  x.what.directory = (x.data.empty() ? scratch.path() : std::filesystem::path{x.data}) / "bench";
+  const bool terminal = ::isatty(STDERR_FILENO) != 0;
+  auto say = [&](const std::string& text) {
+    std::fprintf(stderr, terminal ? "\r\033[K%s" : "%s\n", text.c_str());
+    std::fflush(stderr);
+  };
+  std::vector<measurement> all;
+  measure(x.what, say, [&](const measurement& m) {
+    all.push_back(m);
+    if (m.load.refused + m.load.broken > 0)
+      say(m.workload + ": " + std::to_string(m.load.refused) + " refused, " + std::to_string(m.load.broken) +
+          " not answered");
+  });
+  if (terminal)
+    std::fprintf(stderr, "\r\033[K");
+  auto summaries = summarize(all);
+  if (!x.plots.empty())
+    draw(summaries, x.plots);
+  std::cout << (x.json ? to_json(summaries, command).dump(2) + "\n" : to_tables(summaries));
+  return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  settings s;
-  CLI::App app{"Loads a running cluster and says how fast it answered.", "coordinator-bench"};
-  app.require_subcommand(1);
-  auto common = [&](CLI::App* sub) {
-    sub->add_option("--url", s.urls, "Where to write, clients taken in turn")->delimiter(',')->capture_default_str();
-    sub->add_flag("--etcd", s.etcd, "The other end is etcd's HTTP/JSON gateway");
-    sub->add_option("--seconds", s.seconds, "How long to measure")
-        ->capture_default_str()
-        ->check(CLI::Range(0.1, 3600.0));
-    sub->add_option("--value-size", s.value_size, "Bytes of a value")
-        ->capture_default_str()
-        ->check(CLI::Range(1, 1 << 20));
-    sub->add_flag("--json", s.json, "One JSON object instead of a line");
-  };
-  auto write = app.add_subcommand("write", "Writes as fast as the answers come");
-  common(write);
-  write->add_option("--clients", s.clients, "Connections at once")->capture_default_str()->check(CLI::Range(1, 1024));
-  auto gap = app.add_subcommand("gap", "Longest time between two accepted writes, while somebody kills the leader");
-  common(gap);
+  ::signal(SIGPIPE, SIG_IGN);
+  arguments x;
+  CLI::App app{"Measures clusters that it starts on this machine.", "coordinator-bench"};
+  add_options(app, x);
   CLI11_PARSE(app, argc, argv);
-  return write->parsed() ? run_write(s) : run_gap(s);
+  std::string command = "coordinator-bench";
+  for (int i = 1; i < argc; ++i)
+    command += std::string{" "} + argv[i];
+  try {
+    return run(x, command);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "coordinator-bench: %s\n", e.what());
+    return 1;
+  }
 }

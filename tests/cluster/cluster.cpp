@@ -1,9 +1,7 @@
 #include "tests/cluster/cluster.hpp"
 
-#include <arpa/inet.h>
 #include <doctest/doctest.h>
 #include <signal.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <caf/actor_system_config.hpp>
@@ -16,24 +14,11 @@
 #include <iostream>
 #include <thread>
 
+#include "tests/support/reserved_port.hpp"
+
 namespace coordinator {
 
 namespace {
-
-/// A port that the system picked. As long as the socket is open the system gives the port to nobody else, and a node
-/// that listens with SO_REUSEADDR can have it, because this socket does not listen.
-file_descriptor reserve_port(std::uint16_t& port) {
-  file_descriptor socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  int on = 1;
-  ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
-    throw std::runtime_error("no free port");
-  port = local_port(socket.get());
-  return socket;
-}
 
 std::string tail_of(const std::string& file) {
   std::ifstream input{file};
