@@ -3,8 +3,10 @@
 #include <caf/allowed_unsafe_message_type.hpp>
 #include <caf/typed_actor.hpp>
 
+#include "actors/keeper_messages.hpp"
 #include "actors/local_messages.hpp"
 #include "actors/messages.hpp"
+#include "actors/request_messages.hpp"
 
 /// Every actor of the system and every message that it takes. Start reading here.
 ///
@@ -38,6 +40,8 @@ using peer_replication = caf::typed_actor<
     caf::reacts_to<append_entries_reply>,
     /// A piece of the leader's state, for a node that its log cannot bring up to date; and what became of it.
     caf::reacts_to<install_snapshot>, caf::reacts_to<install_snapshot_reply>,
+    /// The leader's word that this node is no member any more.
+    caf::reacts_to<removal_notice>,
     /// The checksum of the peer's state.
     caf::reacts_to<state_digest>,
     /// A gateway's commands for the log.

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "actors/keeper_messages.hpp"
 #include "actors/messages.hpp"
 #include "actors/state_events.hpp"
 

@@ -9,6 +9,7 @@
 
 #include "actors/commands.hpp"
 #include "actors/messages.hpp"
+#include "actors/request_messages.hpp"
 #include "actors/state_events.hpp"
 
 namespace coordinator {

@@ -8,6 +8,7 @@
 #include "actors/applied.hpp"
 #include "actors/gateway_port.hpp"
 #include "actors/messages.hpp"
+#include "actors/request_messages.hpp"
 #include "actors/rules.hpp"
 
 namespace coordinator {

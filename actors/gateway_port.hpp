@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "actors/commands.hpp"
+#include "actors/keeper_messages.hpp"
 #include "actors/messages.hpp"
 #include "actors/queries.hpp"
+#include "actors/request_messages.hpp"
 
 namespace coordinator {
 

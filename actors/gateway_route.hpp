@@ -2,7 +2,7 @@
 
 #include <set>
 
-#include "actors/messages.hpp"
+#include "actors/keeper_messages.hpp"
 
 namespace coordinator {
 

@@ -5,6 +5,7 @@
 #include <set>
 #include <vector>
 
+#include "actors/keeper_messages.hpp"
 #include "actors/messages.hpp"
 
 namespace coordinator {

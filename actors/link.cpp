@@ -152,6 +152,11 @@ void link_table::measured(std::uint64_t session, std::int64_t rtt_us) {
     one->rtt_us = rtt_us;
 }
 
+bool link_table::is_listed(std::uint64_t peer) const {
+  auto one = find(peer);
+  return one && (one->dials || one->dialling);
+}
+
 std::vector<std::uint64_t> link_table::know_cluster(const std::string& cluster_id, const membership& members,
                                                     milliseconds now) {
   self_.cluster_id = cluster_id;

@@ -10,10 +10,12 @@
 
 namespace coordinator {
 
-/// Nodes that speak another version do not link.
-constexpr std::uint32_t link_protocol_version = 1;
+/// Nodes that speak another version do not link. It is raised with every change of what travels between nodes: of a
+/// message's fields, their order or their meaning, and of what commands mean.
+constexpr std::uint32_t link_protocol_version = 2;
 
-/// What a node says of itself before it hands out or takes any handle.
+/// What a node says of itself before it hands out or takes any handle. Its layout, and that of its answer, stay as they
+/// are in every version: by them two versions tell each other apart.
 struct link_hello {
   std::uint32_t protocol_version = link_protocol_version;
   std::string cluster_id;  ///< Empty: not formed.
@@ -88,6 +90,8 @@ class link_table {
   /// The link of that session broke. The node's id, unless the session has been replaced or was lost before.
   std::optional<node_id> lost(std::uint64_t session, const std::string& error, milliseconds now);
   void measured(std::uint64_t session, std::int64_t rtt_us);
+  /// Whether that number still names an entry that is dialled.
+  bool is_listed(std::uint64_t peer) const;
 
   /// The cluster is known: members that are in no entry get one, and others are dialled no more, also where --peers
   /// names them; what is up with them stays until it ends by itself. A membership without this node tells it nothing of

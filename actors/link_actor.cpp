@@ -233,11 +233,34 @@ void ping_all(self_pointer self) {
     lose(self, number, "it does not answer");
 }
 
+void aim_probe(links_state& state) {
+  const auto probe = state.config.probe.lock();
+  if (!probe)
+    return;
+  std::vector<path_probe::target> targets;
+  for (auto& peer : state.table->status())
+    if (!peer.id.empty())
+      targets.push_back({peer.id, peer.address});
+  probe->aim(std::move(targets));
+}
+
+void end_unused_dialers(links_state& state) {
+  std::erase_if(state.dialers, [&](auto& each) {
+    if (state.table->is_listed(each.first))
+      return false;
+    caf::anon_send_exit(each.second, caf::exit_reason::user_shutdown);
+    return true;
+  });
+}
+
 void on_tick(self_pointer self) {
   for (auto& order : self->state.table->due(now()))
     dial(self, order);
-  if (++self->state.ticks % ticks_between_pings == 0)
+  if (++self->state.ticks % ticks_between_pings == 0) {
     ping_all(self);
+    end_unused_dialers(self->state);
+    aim_probe(self->state);
+  }
   if (self->state.config.watcher)
     self->state.config.watcher->look_for_silence();
   self->delayed_send(self, tick_interval, links_tick{});
@@ -267,9 +290,6 @@ links_actor::behavior_type links_behavior(links_actor::stateful_pointer<links_st
       [self](const link_open& offer) { return accept(self, offer); },
       [self](const link_ping&) {
         auto& watcher = self->state.config.watcher;
-        for (auto& [number, session] : self->state.sessions)
-          if (watcher && caf::actor_cast<caf::actor_addr>(session.links) == self->current_sender())
-            watcher->pinged_by(session.id);
         return link_pong{self->state.table->self().cluster_id,
                          watcher ? watcher->reports() : std::vector<node_report>{}};
       },

@@ -13,6 +13,7 @@
 #include "actors/link.hpp"
 #include "actors/link_basp.hpp"
 #include "actors/observer.hpp"
+#include "actors/path_probe.hpp"
 
 /// The links of a node: one actor that opens a link to every peer, proves who is at its other end, watches it, opens it
 /// again when it breaks, and tells the node's other actors whose handles they may use. It decides nothing itself;
@@ -128,6 +129,7 @@ struct links_config {
   std::uint64_t seed = 0;
   std::function<link_dialer()> spawn_dialer;  ///< Called once for each peer.
   std::shared_ptr<observer> watcher;          ///< Told how the links are; may be null.
+  std::weak_ptr<path_probe> probe;            ///< Told where the peers are; may be null.
 };
 
 struct links_state {

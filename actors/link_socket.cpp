@@ -27,10 +27,11 @@ constexpr unsigned user_timeout_ms = 3000;
 
 using address_list = std::unique_ptr<addrinfo, void (*)(addrinfo*)>;
 
-address_list look_up(const host_port& where, int flags, std::string& error) {
+address_list look_up(const host_port& where, int flags, std::string& error, int family = AF_UNSPEC,
+                     int type = SOCK_STREAM) {
   addrinfo hints{};
-  hints.ai_family = AF_UNSPEC;
-  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_family = family;
+  hints.ai_socktype = type;
   hints.ai_flags = flags | AI_NUMERICSERV;
   addrinfo* found = nullptr;
   auto code = ::getaddrinfo(where.host.c_str(), std::to_string(where.port).c_str(), &hints, &found);
@@ -40,7 +41,7 @@ address_list look_up(const host_port& where, int flags, std::string& error) {
 }
 
 file_descriptor make_socket(const addrinfo& address) {
-  return file_descriptor{::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+  return file_descriptor{::socket(address.ai_family, address.ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
 }
 
 /// Zero, or the errno of the failure.
@@ -79,15 +80,30 @@ int listen_one(const addrinfo& address, file_descriptor& out) {
   auto fd = make_socket(address);
   if (!fd)
     return errno;
+  const bool stream = address.ai_socktype == SOCK_STREAM;
   int on = 1;
   int off = 0;
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (stream)
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (address.ai_family == AF_INET6)
     ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-  if (::bind(fd.get(), address.ai_addr, address.ai_addrlen) != 0 || ::listen(fd.get(), listen_backlog) != 0)
+  if (::bind(fd.get(), address.ai_addr, address.ai_addrlen) != 0 || (stream && ::listen(fd.get(), listen_backlog) != 0))
     return errno;
   out = std::move(fd);
   return 0;
+}
+
+socket_result bind_to(const host_port& where, int type) {
+  socket_result result;
+  auto addresses = look_up(where, AI_PASSIVE, result.error, AF_UNSPEC, type);
+  if (!addresses)
+    return result;
+  int error = 0;
+  for (auto i = addresses.get(); i; i = i->ai_next)
+    if (error = listen_one(*i, result.socket); error == 0)
+      return result;
+  result.error = "cannot listen on " + to_string(where) + ": " + std::strerror(error);
+  return result;
 }
 
 template <class Call>
@@ -171,15 +187,25 @@ socket_result connect_to(const host_port& where, time_point deadline) {
 }
 
 socket_result listen_on(const host_port& where) {
-  socket_result result;
-  auto addresses = look_up(where, AI_PASSIVE, result.error);
-  if (!addresses)
-    return result;
-  int error = 0;
-  for (auto i = addresses.get(); i; i = i->ai_next)
-    if (error = listen_one(*i, result.socket); error == 0)
-      return result;
-  result.error = "cannot listen on " + to_string(where) + ": " + std::strerror(error);
+  return bind_to(where, SOCK_STREAM);
+}
+
+socket_result datagrams_on(const host_port& where) {
+  return bind_to(where, SOCK_DGRAM);
+}
+
+std::optional<socket_address> look_up_for(int socket, const host_port& where) {
+  socket_address result;
+  result.size = sizeof result.storage;
+  if (::getsockname(socket, reinterpret_cast<sockaddr*>(&result.storage), &result.size) != 0)
+    return std::nullopt;
+  const int family = result.storage.ss_family;
+  std::string error;
+  auto found = look_up(where, family == AF_INET6 ? AI_V4MAPPED : 0, error, family, SOCK_DGRAM);
+  if (!found || found->ai_addrlen > sizeof result.storage)
+    return std::nullopt;
+  std::memcpy(&result.storage, found->ai_addr, found->ai_addrlen);
+  result.size = found->ai_addrlen;
   return result;
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/socket.h>
+
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -61,6 +63,19 @@ socket_result connect_to(const host_port&, std::chrono::steady_clock::time_point
 /// Listens, non-blocking, with a backlog of 1024: a burst of strangers must not push a peer's SYN out, which the
 /// peer would repeat only a second later. Port 0 lets the system choose.
 socket_result listen_on(const host_port&);
+
+/// A socket for datagrams, non-blocking, bound to that address. Port 0 lets the system choose.
+socket_result datagrams_on(const host_port&);
+
+/// Where datagrams go.
+struct socket_address {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+};
+
+/// The first address of a host that a socket of datagrams can send to; nothing if there is none. A name may take as
+/// long as the system's look-ups do.
+std::optional<socket_address> look_up_for(int socket, const host_port&);
 
 /// Makes a connection notice within seconds that the other end is gone: keepalive after one second, and
 /// TCP_USER_TIMEOUT of 3 s for data that nobody acknowledges. No Nagle.

@@ -11,8 +11,10 @@
 #include "actors/applied.hpp"
 #include "actors/commands.hpp"
 #include "actors/fleet.hpp"
+#include "actors/keeper_messages.hpp"
 #include "actors/messages.hpp"
 #include "actors/queries.hpp"
+#include "actors/request_messages.hpp"
 #include "persistence/raft_store.hpp"
 #include "persistence/state_store.hpp"
 

@@ -14,6 +14,7 @@ void announce_messages(caf::actor_system_config& config) {
       .add_message_type<append_entries_reply>("append_entries_reply")
       .add_message_type<install_snapshot>("install_snapshot")
       .add_message_type<install_snapshot_reply>("install_snapshot_reply")
+      .add_message_type<removal_notice>("removal_notice")
       .add_message_type<state_digest>("state_digest")
       .add_message_type<beat>("beat")
       .add_message_type<beat_reply>("beat_reply")

@@ -96,7 +96,8 @@ struct metrics::families {
   }
 
   gauges& build = gauge("coordinator_build_info", "The node and its version; always 1.");
-  prometheus::Gauge& has_leader = gauge("coordinator_has_leader", "Whether this node knows a leader.").Add({});
+  prometheus::Gauge& has_leader =
+      gauge("coordinator_has_leader", "Whether this node knows a leader, and heard it in the last 5 s.").Add({});
   prometheus::Gauge& is_leader = gauge("coordinator_is_leader", "Whether this node leads.").Add({});
   prometheus::Counter& leader_changes =
       counter("coordinator_leader_changes_total", "How often this node saw another leader than before.").Add({});

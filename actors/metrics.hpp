@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "actors/messages.hpp"
+#include "actors/keeper_messages.hpp"
 #include "actors/queries.hpp"
 
 namespace coordinator {

@@ -80,7 +80,8 @@ class node::implementation {
   implementation(caf::actor_system& system, const node_options& options, data_directory& directory,
                  node_environment environment)
       : system_(system) {
-    auto tls = std::make_shared<const tls_context>(load_secret(options));
+    const auto secret = load_secret(options);
+    auto tls = std::make_shared<const tls_context>(secret);
     auto listener = listen_on(options.cluster);
     if (!listener.socket)
       throw node_error("cannot listen for peers on " + to_string(options.cluster) + ": " + listener.error +
@@ -129,6 +130,8 @@ class node::implementation {
     links.listeners.rtt = actors_.keeper;
     links.seed = seeds();
     links.watcher = environment.watcher;
+    if (environment.watcher)
+      links.probe = probe_ = make_probe(options, local_port(listener.socket.get()), secret, environment.watcher);
     links.spawn_dialer = [&system, tls] {
       return system.spawn<caf::detached + caf::hidden>(link_dialer_behavior, tls);
     };
@@ -164,6 +167,7 @@ class node::implementation {
     gate_.reset();
     end("links", caf::actor_cast<caf::strong_actor_ptr>(links_));
     links_ = nullptr;
+    probe_.reset();
     // The writers last, so that what the others still say reaches the disk; their stores close as they end.
     for (auto& [name, actor] : actors_.all())
       end(name, actor);
@@ -180,6 +184,20 @@ class node::implementation {
     } catch (const database_error& e) {
       throw node_error(e.what());
     }
+  }
+
+  /// On the port for peers, as datagrams. A node without one is as good; only the direction of a fault stays unknown.
+  std::shared_ptr<path_probe> make_probe(const node_options& options, std::uint16_t port, const cluster_secret& secret,
+                                         std::shared_ptr<observer> watcher) {
+    auto where = options.cluster;
+    where.port = port;
+    auto datagrams = datagrams_on(where);
+    if (!datagrams.socket) {
+      spdlog::warn("one-way faults of the network will not be told from others: {}", datagrams.error);
+      return nullptr;
+    }
+    return std::make_shared<path_probe>(std::move(datagrams.socket), secret, options.id, actors_.boot_id,
+                                        [watcher](const node_id& peer) { watcher->arrived_from(peer); });
   }
 
   void check_files(verify_level level, std::shared_ptr<node_files> files) {
@@ -252,6 +270,7 @@ class node::implementation {
   links_actor links_;
   std::unique_ptr<link_gate> gate_;
   std::unique_ptr<file_check> check_;
+  std::shared_ptr<path_probe> probe_;
 };
 
 node::node(caf::actor_system& system, const node_options& options, data_directory& directory,

@@ -73,8 +73,8 @@ struct node_settings {
   /// schedules them like any other actor.
   bool detached_writers = true;
   std::shared_ptr<observer> watcher;  ///< Told what happens; may be null.
-  bool auto_promote = true;          ///< Learners that keep up become voters by themselves.
-  std::function<void()> on_removed;  ///< See replication_deps; null in a simulation.
+  bool auto_promote = true;           ///< Learners that keep up become voters by themselves.
+  std::function<void()> on_removed;   ///< See replication_deps; null in a simulation.
 };
 
 /// One node's actors but for its links, which connect them to others: real ones, or a simulated network.

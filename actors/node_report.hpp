@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "actors/messages.hpp"
+#include "actors/keeper_messages.hpp"
 
 namespace coordinator {
 
@@ -14,8 +14,8 @@ struct link_report {
   bool up = false;
   std::int64_t rtt_us = -1;    ///< Of the last answer; negative: none yet.
   std::int64_t heard_ms = -1;  ///< Since the last answer; negative: none yet.
-  /// Since the peer's own last ping came in; negative: none yet. An answer needs both directions to work, this only
-  /// one: in a one-way fault it stops at one end and goes on at the other.
+  /// Since the peer's last datagram came in; negative: none yet. An answer needs both directions of a path, a
+  /// datagram only the one: in a one-way fault they stop at one end and go on at the other.
   std::int64_t arrived_ms = -1;
 
   template <class Inspector>

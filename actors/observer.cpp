@@ -110,10 +110,12 @@ void observer::link_down(const node_id& id, const std::string& reason) {
   judge(id, p, false, reason);
 }
 
-void observer::pinged_by(const node_id& id) {
+void observer::arrived_from(const node_id& id) {
   const auto now = steady_ms();
   std::lock_guard lock{mutex_};
-  peers_[id].arrived = now;
+  // Also of a member that no link has led to yet; what one that has left still sends is of no account.
+  if (peers_.contains(id) || now_.members.find(id))
+    peers_[id].arrived = now;
 }
 
 void observer::pong(const node_id& id, std::chrono::microseconds rtt, std::vector<node_report> reports) {

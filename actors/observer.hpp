@@ -53,8 +53,8 @@ class observer {
   void members(const membership& x);
   void link_up(const node_id& peer);
   void link_down(const node_id& peer, const std::string& reason);
-  /// The peer's ping came in.
-  void pinged_by(const node_id& peer);
+  /// A datagram of the peer's path probe came in.
+  void arrived_from(const node_id& peer);
   void pong(const node_id& peer, std::chrono::microseconds rtt, std::vector<node_report> reports);
   /// Looks for peers that have fallen silent. To be called some times a second.
   void look_for_silence();

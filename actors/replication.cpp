@@ -109,7 +109,7 @@ replication_actions replication::on_ask_leave(const ask_leave& ask, instant now)
   refusal.retry_after = ask.timeout;
   bool hung = writing_ && now.steady - write_progress_ >= patience();
   bool may = formed() && role_ != node_role::leader && is_self_voter() && writable() && state_usable() && !hung &&
-             !installing_;
+             !installing_ && !removed_;
   // A campaign whose own vote is still being saved has not begun: to give it up for the next one would, on a disk that
   // is slower than the time-outs, go on for ever.
   bool begins = held_campaign_ && held_campaign_->leave == leave_;
@@ -489,6 +489,7 @@ replication_actions replication::on_peer_up(const sender& who, instant now) {
   auto& peer = peers_[who.id];
   peer.up = true;
   peer.incarnation = who.incarnation;
+  peer.told_out = false;
   if (role_ == node_role::leader) {
     // One that was taken out while it was away is still to learn so.
     if (!log_.members().find(who.id) && was_member(who)) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <optional>
@@ -8,9 +9,11 @@
 #include <variant>
 #include <vector>
 
+#include "actors/keeper_messages.hpp"
 #include "actors/leader_clock.hpp"
 #include "actors/messages.hpp"
 #include "actors/raft_log.hpp"
+#include "actors/request_messages.hpp"
 #include "actors/rules.hpp"
 
 namespace coordinator {
@@ -56,9 +59,9 @@ struct reply_address {
 /// One message to a node; to this node itself where the answer is for its own gateway.
 struct outgoing {
   reply_address to;
-  std::variant<append_entries, append_entries_reply, install_snapshot, install_snapshot_reply, state_digest,
-               request_vote_reply, beat_reply, proposal_rejected, read_index_reply, cluster_view, transfer_reply,
-               membership_reply>
+  std::variant<append_entries, append_entries_reply, install_snapshot, install_snapshot_reply, removal_notice,
+               state_digest, request_vote_reply, beat_reply, proposal_rejected, read_index_reply, cluster_view,
+               transfer_reply, membership_reply>
       what;
 };
 
@@ -176,6 +179,7 @@ class replication {
   replication_actions on_snapshot_loaded(std::uint64_t number, const std::string& file, instant now);
   /// The state cannot be used: it is to be replaced.
   replication_actions on_state_damaged(const std::string& what, instant now);
+  replication_actions on_removal_notice(const removal_notice&, instant now);
   replication_actions on_own_digest(log_index index, std::uint64_t checksum, instant now);
   replication_actions on_state_digest(const state_digest&, instant now);
 
@@ -201,6 +205,8 @@ class replication {
   bool writable() const { return log_error_.empty() && state_disk_error_.empty(); }
   /// This node was a member, and a committed entry has taken it out. One that leads goes on until the others know.
   bool removed() const { return removed_ && role_ != node_role::leader; }
+  /// The entry that has.
+  log_index removed_by() const { return std::max(told_out_at_, log_.members_index()); }
   /// Empty: the state can be used.
   const std::string& state_error() const { return state_error_; }
   /// Highest index given to the state machine.
@@ -237,6 +243,7 @@ class replication {
     std::string cluster_address;
     log_index departs_with;  ///< It is no member any more, and is still to learn so from this entry; 0: no.
     milliseconds departs_by{0};
+    bool told_out = false;  ///< It was sent a removal_notice since its link came up.
     struct transfer {
       std::uint64_t number = 0;  ///< Of the copy.
       bool asked = false;        ///< An empty piece has asked how much of it has come.
@@ -345,6 +352,8 @@ class replication {
   void tend_members(replication_actions&, instant now);
   void follow_members();
   bool was_member(const sender&) const;
+  bool was_member(const node_id&) const;
+  void tell_strangers(replication_actions&);
   bool in_contact(const member&, instant now) const;
   bool keeps_up(const member&, instant now) const;
 
@@ -454,6 +463,7 @@ class replication {
   bool members_committed_ = false;
   bool was_member_ = false;
   bool removed_ = false;
+  log_index told_out_at_;  // A committed entry beyond commit_index_ that does not list this node; 0: none heard of.
 
   // Compaction, and states that are replaced.
   std::string state_file_;  // As raft.db names it.

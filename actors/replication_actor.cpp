@@ -60,6 +60,10 @@ struct deliver {
     } else if (auto p = peer())
       self->send(p->handles.replication, std::move(x));
   }
+  void operator()(removal_notice& x) const {
+    if (auto p = peer())
+      self->send(p->handles.replication, std::move(x));
+  }
   void operator()(state_digest& x) const {
     if (auto p = peer())
       self->send(p->handles.replication, x);
@@ -100,7 +104,7 @@ void tell_removed(self_pointer self) {
   if (!state.on_removed || !state.core->removed())
     return;
   spdlog::warn("this node was removed from cluster {} by entry {}: it stops", state.founded->cluster_id,
-               state.core->log().members_index().value);
+               state.core->removed_by().value);
   std::exchange(state.on_removed, nullptr)();
 }
 
@@ -486,6 +490,7 @@ replication_actor::behavior_type replication_behavior(self_pointer self, replica
       [=](const install_snapshot_reply& reply) {
         run(self, self->state.core->on_install_snapshot_reply(reply, now(self)));
       },
+      [=](const removal_notice& notice) { run(self, self->state.core->on_removal_notice(notice, now(self))); },
       [=](const state_digest& digest) { run(self, self->state.core->on_state_digest(digest, now(self))); },
       [=](propose& batch) { run(self, self->state.core->on_propose(std::move(batch), now(self))); },
       [=](const read_index& ask) { run(self, self->state.core->on_read_index(ask, now(self))); },

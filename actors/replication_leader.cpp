@@ -38,6 +38,7 @@ void replication::become_leader(replication_actions& actions, instant now) {
     bool told = !peer.up || log_.members().find(id) || !was_member({id, peer.incarnation});
     peer.departs_with = told ? log_index{} : log_.members_index();
     peer.departs_by = now.steady + farewell;
+    peer.told_out = false;
   }
   // Entries of earlier terms commit only along with one of ours (Raft §5.4.2).
   append_own(entry_kind::noop, {}, now);

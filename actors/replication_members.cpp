@@ -17,6 +17,15 @@ std::string quoted(const node_id& id) {
   return "\"" + id.value + "\"";
 }
 
+/// Of the committed memberships that the log still knows.
+template <class Predicate>
+bool any_members(const raft_log& log, log_index commit_index, Predicate fits) {
+  for (auto index = log.base().index; index <= commit_index; index = log.next_members_after(index))
+    if (fits(log.base_at(index).members))
+      return true;
+  return false;
+}
+
 }  // namespace
 
 void replication::on_introduced(const node_id& id, const std::string& http_address,
@@ -114,6 +123,9 @@ replication_actions replication::on_change_membership(const change_membership& a
       known->voter = true;
       break;
     case change_membership::change::remove:
+      // Whoever asks again, because the answer was lost, is told that it is done.
+      if (!is_known && was_member(ask.id))
+        return refuse(outcome::unchanged, quoted(ask.id) + " was removed already");
       if (!is_known)
         return refuse(outcome::unknown_node, quoted(ask.id) + " is no member of this cluster");
       wanted.members.erase(known);
@@ -149,6 +161,7 @@ void replication::append_members(membership wanted, replication_actions& actions
     peer.match_index = {};
     peer.told_commit = {};
     peer.departs_with = {};
+    peer.told_out = false;
     peer.snapshot.reset();
     rewind(peer);
   }
@@ -166,9 +179,11 @@ void replication::answer_change(membership_reply::outcome what, const std::strin
 /// Once a heartbeat interval, at the leader.
 void replication::tend_members(replication_actions& actions, instant now) {
   for (auto& [id, peer] : peers_)
-    if (peer.departs_with > log_index{} && (now.steady >= peer.departs_by || !peer.up ||
-                                            std::min(peer.told_commit, peer.match_index) >= peer.departs_with))
+    if (peer.departs_with > log_index{} &&
+        (now.steady >= peer.departs_by || !peer.up || peer.next_index < log_.first_index() ||
+         std::min(peer.told_commit, peer.match_index) >= peer.departs_with))
       peer.departs_with = {};
+  tell_strangers(actions);
   bool departing =
       std::any_of(peers_.begin(), peers_.end(), [](const auto& p) { return p.second.departs_with > log_index{}; });
   // A leader that removed itself leads until that is committed and the removed know, and hands over then.
@@ -197,28 +212,57 @@ void replication::tend_members(replication_actions& actions, instant now) {
   }
 }
 
+/// Once a link and leadership, to all who are no members and are not told so by the log.
+void replication::tell_strangers(replication_actions& actions) {
+  if (log_.members_index() > commit_index_)
+    return;
+  for (auto& [id, peer] : peers_) {
+    if (!peer.up || peer.told_out || peer.departs_with > log_index{} || log_.members().find(id))
+      continue;
+    peer.told_out = true;
+    actions.messages.push_back({{id, 0}, removal_notice{config_.self, log_.members_index(), log_.members()}});
+  }
+}
+
+/// What is committed stays true, whoever says it and in whatever term.
+replication_actions replication::on_removal_notice(const removal_notice& notice, instant now) {
+  replication_actions actions;
+  auto m = notice.members.find(config_.self.id);
+  const bool listed = m && m->incarnation == config_.self.incarnation;
+  if (formed() && was_member_ && !listed && notice.index > commit_index_)
+    told_out_at_ = std::max(told_out_at_, notice.index);
+  finish(actions, now);
+  return actions;
+}
+
 /// After each step: whether this node has been a member, and still is.
 void replication::follow_members() {
   bool committed = log_.members_index() <= commit_index_;
-  if (members_seen_ == log_.members_index() && members_committed_ == committed)
+  if (members_seen_ == log_.members_index() && members_committed_ == committed && told_out_at_ == log_index{})
     return;
   members_seen_ = log_.members_index();
   members_committed_ = committed;
   // Only what is committed counts: a membership that is cut off again has neither let this node in nor taken it out.
   was_member_ = was_member_ || was_member(config_.self);
   auto m = log_.members().find(config_.self.id);
-  removed_ = committed && was_member_ && !(m && m->incarnation == config_.self.incarnation);
+  // As soon as the own log reaches as far, it decides: a later entry may have let this node in again.
+  if (told_out_at_ <= commit_index_)
+    told_out_at_ = {};
+  const bool listed = m && m->incarnation == config_.self.incarnation;
+  removed_ = was_member_ && (told_out_at_ > log_index{} || (committed && !listed));
 }
 
 /// Whether a committed membership that the log still knows has listed it.
 bool replication::was_member(const sender& who) const {
-  for (auto index = log_.base().index; index <= commit_index_; index = log_.next_members_after(index)) {
-    const auto known = log_.base_at(index);
-    auto m = known.members.find(who.id);
-    if (m && m->incarnation == who.incarnation)
-      return true;
-  }
-  return false;
+  return any_members(log_, commit_index_, [&](const membership& x) {
+    auto m = x.find(who.id);
+    return m && m->incarnation == who.incarnation;
+  });
+}
+
+/// The same, under whatever incarnation.
+bool replication::was_member(const node_id& id) const {
+  return any_members(log_, commit_index_, [&](const membership& x) { return x.find(id) != nullptr; });
 }
 
 }  // namespace coordinator

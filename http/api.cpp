@@ -89,6 +89,13 @@ std::size_t api::body_limit(const http_request& head) const {
   return router_.body_limit(head);
 }
 
+bool api::is_probe(const http_request& request) const {
+  return (request.method == "GET" || request.method == "HEAD") &&
+         (request.path == "/livez" || request.path == "/readyz" || request.path == "/metrics" ||
+          request.path == "/api/health" || request.path.rfind("/api/health/", 0) == 0) &&
+         request.path != "/api/health/state_checksum";
+}
+
 http_response api::answer(http_request& request) {
   static const std::string unmatched = "unmatched";
   auto began = observer::steady::now();

@@ -52,6 +52,7 @@ class api : public request_handler {
 
   std::size_t body_limit(const http_request& head) const override;
   http_response answer(http_request& request) override;
+  bool is_probe(const http_request& request) const override;
   void complete(http_response& response) const override;
 
   const router& routes() const { return router_; }

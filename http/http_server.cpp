@@ -34,6 +34,16 @@ problem timed_out(const char* what) {
   return {408, "request_timeout", std::string{"The request's "} + what + " did not arrive in time.", {}, {}, {}};
 }
 
+connection_limits quick(connection_limits limits, std::chrono::milliseconds patience) {
+  limits.head_timeout = limits.body_timeout = patience;
+  limits.head_bytes = 4 * 1024;
+  return limits;
+}
+
+problem full() {
+  return {503, "too_many_connections", "This node has no room for another connection.", {}, {}, 1};
+}
+
 }  // namespace
 
 class http_server::watch : public client_watch {
@@ -68,7 +78,7 @@ struct http_server::exchange {
 thread_local http_server::exchange* http_server::exchange::current = nullptr;
 
 http_server::http_server(http_server_options options, request_handler& handler)
-    : options_(std::move(options)), handler_(handler) {
+    : options_(std::move(options)), spare_limits_(quick(options_.limits, options_.spare_patience)), handler_(handler) {
   // The library's default is SO_REUSEPORT, with which two programs of one user share a port unawares.
   set_socket_options([](socket_t socket) { set_option(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
   set_keep_alive_timeout(std::chrono::duration_cast<std::chrono::seconds>(options_.limits.idle_timeout).count());
@@ -108,6 +118,7 @@ std::string http_server::start() {
   listener_ = svr_sock_;
   wake_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   threads_ = std::make_unique<connection_threads>(options_.threads);
+  spare_threads_ = std::make_unique<connection_threads>(options_.spare_threads);
   acceptor_ = std::thread{[this] { accept_loop(); }};
   return {};
 }
@@ -130,6 +141,7 @@ void http_server::stop(std::chrono::milliseconds grace) {
       ::shutdown(socket, SHUT_RDWR);
   }
   threads_.reset();
+  spare_threads_.reset();
   ::close(wake_);
 }
 
@@ -163,7 +175,8 @@ bool http_server::accept_one() {
     std::lock_guard lock{mutex_};
     live_.emplace(socket, true);
   }
-  if (!threads_->run([this, socket] { process_and_close_socket(socket); })) {
+  if (!threads_->run([this, socket] { process_and_close_socket(socket); }) &&
+      !spare_threads_->run([this, socket] { handle(socket, spare_limits_, &http_server::serve_probe); })) {
     refuse(socket);
     std::lock_guard lock{mutex_};
     live_.erase(socket);
@@ -173,8 +186,7 @@ bool http_server::accept_one() {
 }
 
 void http_server::refuse(socket_t socket) {
-  auto response =
-      to_response({503, "too_many_connections", "This node has no room for another connection.", {}, {}, 1});
+  auto response = to_response(full());
   handler_.complete(response);
   std::string text = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: " + response.content_type +
                      "\r\nContent-Length: " + std::to_string(response.body.size()) + "\r\n";
@@ -185,9 +197,14 @@ void http_server::refuse(socket_t socket) {
 }
 
 bool http_server::process_and_close_socket(socket_t socket) {
+  handle(socket, options_.limits, &http_server::serve);
+  return true;
+}
+
+void http_server::handle(socket_t socket, const connection_limits& limits, void (http_server::*serve)(connection&)) {
   try {
-    connection client{socket, options_.limits};
-    serve(client);
+    connection client{socket, limits};
+    (this->*serve)(client);
   } catch (const std::exception& e) {
     spdlog::error("http: a connection ended by an exception: {}", e.what());
   }
@@ -197,7 +214,6 @@ bool http_server::process_and_close_socket(socket_t socket) {
   ::shutdown(socket, SHUT_RDWR);
   ::close(socket);
   changed_.notify_all();
-  return true;
 }
 
 /// False once the server is being stopped: a connection that was idle then gets no further request in.
@@ -216,6 +232,27 @@ void http_server::serve(connection& client) {
       return;
     patience = options_.limits.idle_timeout;
   }
+}
+
+/// One request, which has to be a probe, on a connection past the limit.
+void http_server::serve_probe(connection& client) {
+  std::string text;
+  if (!set_idle(client.socket(), true) || !client.wait_for_request(spare_limits_.head_timeout))
+    return;
+  set_idle(client.socket(), false);
+  auto response = to_response(full());
+  if (client.read_head(text) != connection::outcome::ok) {
+    send(client, nullptr, std::move(response), false);
+    return;
+  }
+  auto parsed = parse_request_head(text);
+  auto head = std::get_if<request_head>(&parsed);
+  if (head && handler_.is_probe(head->request)) {
+    const watch watched{client.socket(), stopping_};
+    bool keep_alive = false;
+    response = answer(client, *head, watched, keep_alive);
+  }
+  send(client, head, std::move(response), false);
 }
 
 /// True if the connection may carry another request.

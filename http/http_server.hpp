@@ -22,6 +22,10 @@ struct http_server_options {
   int port = 8080;  ///< 0: the system picks one.
   connection_limits limits;
   connection_threads::settings threads;
+  /// Connections past the limit of `threads`: each gets one probe answered, or is refused.
+  connection_threads::settings spare_threads{16, std::chrono::milliseconds{1'000}};
+  /// For the first request of such a connection to arrive.
+  std::chrono::milliseconds spare_patience{1'000};
   int backlog = 1024;
 };
 
@@ -54,7 +58,9 @@ class http_server : private httplib::Server {
   bool accept_one();
   void refuse(socket_t socket);
   bool process_and_close_socket(socket_t socket) override;
+  void handle(socket_t socket, const connection_limits& limits, void (http_server::*serve)(connection&));
   void serve(connection& client);
+  void serve_probe(connection& client);
   bool serve_one(connection& client);
   http_response answer(connection& client, request_head& head, const watch& watched, bool& keep_alive);
   bool send(connection& client, const request_head* head, http_response response, bool keep_alive);
@@ -62,6 +68,7 @@ class http_server : private httplib::Server {
   bool set_idle(socket_t socket, bool idle);
 
   const http_server_options options_;
+  const connection_limits spare_limits_;
   request_handler& handler_;
   int port_ = 0;
   socket_t listener_ = -1;
@@ -69,6 +76,7 @@ class http_server : private httplib::Server {
   std::atomic<bool> stopping_{false};
   std::thread acceptor_;
   std::unique_ptr<connection_threads> threads_;
+  std::unique_ptr<connection_threads> spare_threads_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -71,6 +71,9 @@ class request_handler {
   /// Called before the body is read; larger bodies are answered 413.
   virtual std::size_t body_limit(const http_request& head) const = 0;
   virtual http_response answer(http_request& request) = 0;
+  /// Whether a request is answered at once, and also while as many connections as there may be are busy with others:
+  /// then a probe sees a node that is full, and not one that is gone.
+  virtual bool is_probe(const http_request&) const { return false; }
   /// Adds what every answer carries; called for the server's own errors, too.
   virtual void complete(http_response& response) const = 0;
 };

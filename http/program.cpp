@@ -3,8 +3,10 @@
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
 #include <cerrno>
@@ -54,6 +56,29 @@ std::string read_token(const node_options& options) {
   if (first == std::string::npos || text.find_first_of(white_space, first) <= last)
     throw options_error("--cluster-token-file " + path + ": must hold one word, the token");
   return text.substr(first, last - first + 1);
+}
+
+/// Descriptors that clients' connections never take: those of files, of links, and of handshakes at their gate.
+constexpr rlim_t own_descriptors = 400;
+constexpr rlim_t most_descriptors = 65'536;
+
+/// Raises the process's soft limit of descriptors as far as it may, and gives how many connections of clients leave the
+/// node enough of them: without any, it could neither open a file nor answer a probe.
+std::size_t connections_within_limits(std::size_t wanted) {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0)
+    return wanted;
+  if (auto raised = files; files.rlim_cur < std::min(files.rlim_max, most_descriptors)) {
+    raised.rlim_cur = std::min(files.rlim_max, most_descriptors);
+    if (::setrlimit(RLIMIT_NOFILE, &raised) == 0)
+      files = raised;
+  }
+  const rlim_t spare = files.rlim_cur > own_descriptors ? files.rlim_cur - own_descriptors : 0;
+  const auto limit = std::min<std::size_t>(wanted, std::max<rlim_t>(spare, 32));
+  if (limit < wanted)
+    spdlog::warn("{} descriptors are allowed: {} connections of clients at once instead of {}; raise LimitNOFILE",
+                 files.rlim_cur, limit, wanted);
+  return limit;
 }
 
 /// A port that is taken is found before the data directory is made, although both ports are bound for good only later.
@@ -116,6 +141,7 @@ class program::parts {
     http_server_options for_server;
     for_server.host = options_.http.host;
     for_server.port = options_.http.port;
+    for_server.threads.limit = connections_within_limits(for_server.threads.limit);
     front_ = std::make_unique<http_server>(for_server, *api_);
     if (auto error = front_->start(); !error.empty())
       throw startup_error(error);

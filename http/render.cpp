@@ -203,6 +203,12 @@ json render_status(const node_view& node) {
   return out;
 }
 
+bool hears_leader(const raft_status& raft) {
+  // Several election time-outs.
+  constexpr std::int64_t longest_silence_ms = 5'000;
+  return !raft.leader.empty() && raft.leader_contact_ms >= 0 && raft.leader_contact_ms <= longest_silence_ms;
+}
+
 void add_incoming_snapshot(json& to, const raft_status& raft) {
   if (raft.snapshot_size > 0)
     to["snapshot_incoming"] = {{"received_bytes", raft.snapshot_offset}, {"size", raft.snapshot_size}};

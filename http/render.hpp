@@ -11,6 +11,10 @@ namespace coordinator {
 
 // How the answers of the state machine and of the keeper look as JSON; the HTTP contract's field names.
 
+/// Whether this node knows a leader and has heard it of late. A follower whose leader and whose quorum are gone goes on
+/// knowing who led: the silence tells.
+bool hears_leader(const raft_status&);
+
 /// `whole`: with every attempt and the result's output; lists leave these out.
 nlohmann::ordered_json render(const task_view& task, bool whole = true);
 nlohmann::ordered_json render(const worker_view& worker);

@@ -37,13 +37,6 @@ http_response report(const routed_request& r, const std::vector<check>& checks) 
   return response;
 }
 
-/// How long a leader's silence may last before this node no longer counts as ready; several election time-outs.
-constexpr std::int64_t longest_silence_ms = 5'000;
-
-bool hears_leader(const raft_status& raft) {
-  return !raft.leader.empty() && raft.leader_contact_ms >= 0 && raft.leader_contact_ms <= longest_silence_ms;
-}
-
 /// A probe does not wait: an actor that works answers in microseconds, and one that has not for this long hangs.
 constexpr std::chrono::milliseconds probe_patience{1'000};
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "http/api.hpp"
+#include "http/render.hpp"
 #include "http/wait.hpp"
 
 namespace coordinator {
@@ -48,8 +49,8 @@ http_response api::get_metrics(const routed_request&) {
   auto standing = watcher_->now();
   metrics::node_state state;
   auto leadership = port_.current_leadership();
-  state.has_leader = !leadership.leader.empty();
-  state.is_leader = state.has_leader && leadership.leader == leadership.node;
+  state.is_leader = !leadership.leader.empty() && leadership.leader == leadership.node;
+  state.has_leader = !leadership.leader.empty() && (!node || hears_leader(node->raft));
   state.term = leadership.term;
   state.commit_index = std::max(standing.commit_index, node ? node->raft.commit_index : log_index{});
   state.last_applied = std::max(standing.last_applied, node ? node->last_applied : log_index{});

@@ -205,7 +205,8 @@ json api::monitor(std::size_t history_points) {
   out["at_ms"] = watcher_->now_ms();
   out["node_id"] = now.node.value;
   out["version"] = COORDINATOR_VERSION;
-  out["leader"] = now.leader.empty() ? json{} : json(now.leader.value);
+  // Without a quorum a follower goes on knowing who led.
+  out["leader"] = now.leader.empty() || !survey.is_alive(now.leader) ? json{} : json(now.leader.value);
   out["term"] = now.term.value;
   out["role"] = to_string(standing.role.role);
   survey.add_quorum(out);

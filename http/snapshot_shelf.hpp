@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "actors/keeper_messages.hpp"
 #include "actors/messages.hpp"
 #include "http/message.hpp"
 

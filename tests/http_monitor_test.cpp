@@ -350,6 +350,7 @@ TEST_CASE("monitor: links, and what may still fail, come from what the nodes tel
   seen = json::parse(node.get("/api/monitor").body);
   CHECK(seen["quorum"]["healthy"] == 1);
   CHECK(seen["failure_tolerance"] == 0);
+  CHECK(seen["leader"].is_null());
   CHECK(seen["nodes"][1]["healthy"] == false);
   CHECK(seen["timeline"].back()["event"] == "node_health");
 }

@@ -48,6 +48,8 @@ class echo : public request_handler {
     return response;
   }
 
+  bool is_probe(const http_request& request) const override { return request.path == "/probe"; }
+
   void complete(http_response& response) const override { response.set("X-Mark", "1"); }
 
   void wait_for(int count) {
@@ -366,20 +368,47 @@ TEST_CASE("http server: 1,000 idle long-polls keep nobody waiting") {
     CHECK(poll.receive().status == 200);
 }
 
-TEST_CASE("http server: connections past the limit are refused with 503") {
+TEST_CASE("http server: past the limit of connections probes are answered, and all else is refused with 503") {
   auto options = quick();
   options.threads.limit = 2;
+  options.spare_threads.limit = 2;
   running node{options};
   raw_http first{node.port()};
   raw_http second{node.port()};
   first.send("GET /wait HTTP/1.1\r\n\r\n");
   second.send("GET /wait HTTP/1.1\r\n\r\n");
   node.handler.wait_for(2);
+  for (int i = 0; i < 5; ++i) {
+    raw_http prober{node.port()};
+    auto probed = prober.ask("GET /probe HTTP/1.1\r\n\r\n");
+    CHECK(probed.status == 200);
+    CHECK(probed.header("Connection") == "close");
+  }
   raw_http third{node.port()};
-  auto answer = third.receive();
+  auto answer = third.ask("GET / HTTP/1.1\r\n\r\n");
   CHECK(answer.status == 503);
   CHECK(answer.header("Retry-After") == "1");
   CHECK(answer.header("X-Mark") == "1");
+}
+
+TEST_CASE("http server: past the limit, those who say nothing keep no probe waiting for long") {
+  auto options = quick();
+  options.threads.limit = 1;
+  options.spare_threads.limit = 1;
+  options.spare_patience = 50ms;
+  running node{options};
+  raw_http first{node.port()};
+  first.send("GET /wait HTTP/1.1\r\n\r\n");
+  node.handler.wait_for(1);
+  raw_http silent{node.port()};
+  // Refused at once while the one spare place is taken, and let in when its time is over.
+  bool answered = false;
+  for (auto deadline = std::chrono::steady_clock::now() + 20s;
+       !answered && std::chrono::steady_clock::now() < deadline;) {
+    raw_http prober{node.port()};
+    answered = prober.ask("GET /probe HTTP/1.1\r\n\r\n").status == 200;
+  }
+  CHECK(answered);
 }
 
 TEST_CASE("http server: a used port is reported, not shared") {

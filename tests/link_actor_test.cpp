@@ -192,13 +192,13 @@ TEST_CASE("links: nodes of two protocol versions do not link, and both sides nam
     a.protocol_version = link_protocol_version + 1;
     link_node other{b, std::move(ports[1].listener)};
     link_node node{a, std::move(ports[0].listener)};
-    CHECK(fails_with(node, "refused: protocol version 2 where b speaks version 1"));
+    CHECK(fails_with(node, "refused: protocol version 3 where b speaks version 2"));
     CHECK(node.events().empty());
     CHECK(other.events().empty());
   }
   spdlog::set_default_logger(before);
   CHECK_MESSAGE(text->str().find("no link with a at " + ports[0].address +
-                                 ": protocol version 2 where b speaks version 1") != std::string::npos,
+                                 ": protocol version 3 where b speaks version 2") != std::string::npos,
                 text->str());
 }
 
@@ -322,6 +322,23 @@ TEST_CASE("links: a peer that does not answer keeps no other peer waiting") {
   CHECK(last_error(a) == "");
   CHECK(fails_with(a, "Connection timed out"));
   CHECK(a.events() == std::vector<std::string>{"up b"});
+}
+
+TEST_CASE("links: who connects to a peer ends when the peer is taken out of the cluster") {
+  auto ports = make_ports(3);
+  link_node a{{"a", {to(ports[1].address, "b"), to(ports[2].address, "c")}, 'a', "x"}, std::move(ports[0].listener)};
+  link_node b{{"b", {}, 'a', "x"}, std::move(ports[1].listener)};
+  ports[2].listener.reset();
+  membership members;
+  for (auto [id, i] : {std::pair{"a", 0}, {"b", 1}, {"c", 2}})
+    members.members.push_back({node_id{id}, {1}, "h", ports[static_cast<std::size_t>(i)].address, true});
+  a.know_cluster("x", members);
+  REQUIRE(eventually([&] { return a.is_up("b") && a.dialers() == 2; }));
+  members.members.pop_back();
+  a.know_cluster("x", members);
+  CHECK(eventually([&] { return a.dialers() == 1; }));
+  CHECK(a.status().size() == 1);
+  CHECK(linked(a, b));
 }
 
 TEST_CASE("links: members that --peers does not name are linked once the cluster is known") {

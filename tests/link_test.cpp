@@ -114,7 +114,7 @@ TEST_CASE("link: another version, cluster, or the same names are refused with bo
 
   auto other = higher;
   other.protocol_version = 9;
-  CHECK(table.refusal(other) == "protocol version 9 where node-2 speaks version 1");
+  CHECK(table.refusal(other) == "protocol version 9 where node-2 speaks version 2");
   other = higher;
   other.cluster_id = "cluster-b";
   CHECK(table.refusal(other) == "node-3 belongs to cluster \"cluster-b\", node-2 to cluster \"cluster-a\"");

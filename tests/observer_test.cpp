@@ -247,10 +247,10 @@ TEST_CASE("metrics: a queue that is empty again leaves, and too many different o
   CHECK_FALSE(contains(text, "c79"));
 }
 
-TEST_CASE("observer: pings that arrive are told apart from answers, so that a one-way fault shows") {
+TEST_CASE("observer: datagrams that arrive are told apart from answers, so that a one-way fault shows") {
   observer watcher{node_id{"n1"}, 5};
   watcher.link_up({"n2"});
-  watcher.pinged_by({"n2"});
+  watcher.arrived_from({"n2"});
   auto link = watcher.reports()[0].links[0];
   CHECK(link.arrived_ms >= 0);
   CHECK(link.heard_ms == -1);

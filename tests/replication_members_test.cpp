@@ -113,7 +113,9 @@ TEST_CASE("members: who is taken out is told so, and the rest goes on without it
   CHECK_EQ(told->entries.back().kind, entry_kind::membership);
   keeper.acknowledge('b', 4);
   CHECK_EQ(keeper.said<membership_reply>()->result, outcome::committed);
-  CHECK_EQ(ask(keeper, change::remove, 'c')->result, outcome::unknown_node);
+  // Whoever asks again, because the answer was lost, is told that it is done; of a misspelt name it is not.
+  CHECK_EQ(ask(keeper, change::remove, 'c')->result, outcome::unchanged);
+  CHECK_EQ(ask(keeper, change::remove, 'x')->result, outcome::unknown_node);
 }
 
 TEST_CASE("members: a node that was taken out knows it once that is committed, and does not campaign") {
@@ -200,4 +202,60 @@ TEST_CASE("members: one that was taken out while it was away is told so when it 
   keeper.take_said<append_entries>();
   keeper.propose({"x"});
   CHECK_FALSE(keeper.said_to<append_entries>('c'));
+}
+
+TEST_CASE("members: one that was taken out while it was away, and whose log is compacted past, is told so once") {
+  auto keeper = leader();
+  keeper.take(keeper->on_peer_down(member_id('c'), keeper.now()));
+  CHECK_FALSE(ask(keeper, change::remove, 'c'));
+  link(keeper, 'd', 40);
+  keeper.tick();
+  CHECK_FALSE(keeper.said_to<removal_notice>('d'));  // What is not committed takes nobody out.
+  keeper.acknowledge('b', 4);
+  keeper.tick();
+  auto notice = keeper.said_to<removal_notice>('d');
+  REQUIRE(notice);
+  CHECK_EQ(notice->index, log_index{4});
+  CHECK_FALSE(notice->members.find(member_id('c')));
+  keeper.tick();
+  CHECK_FALSE(keeper.said_to<removal_notice>('d'));
+  link(keeper, 'd', 40);
+  keeper.tick();
+  CHECK(keeper.said_to<removal_notice>('d'));
+}
+
+TEST_CASE("members: word of its removal counts at a node that was a member, until its own log knows better") {
+  scripted_keeper_options options;
+  options.self = 'c';
+  scripted_keeper keeper{options};
+  auto tell = [&](membership members, std::uint64_t index) {
+    keeper.take(keeper->on_removal_notice({member_sender('a'), {index}, std::move(members)}, keeper.now()));
+  };
+  tell(members_of(3), 9);
+  CHECK_FALSE(keeper->removed());
+  tell(members_of(2), 1);
+  CHECK_FALSE(keeper->removed());
+  tell(members_of(2), 9);
+  CHECK(keeper->removed());
+  CHECK_EQ(keeper->removed_by(), log_index{9});
+  keeper.advance(milliseconds{5000});
+  keeper.ask_leave();
+  REQUIRE(keeper.campaign);
+  CHECK_EQ(keeper.campaign->leave, 0);
+  // It was let in again by an entry after that one.
+  std::vector<log_entry> entries;
+  for (std::uint64_t i = 2; i <= 8; ++i)
+    entries.push_back(entry_of(i, 2));
+  entries.push_back({{9}, {2}, entry_kind::membership, 5, to_bytes(members_of(2))});
+  entries.push_back({{10}, {2}, entry_kind::membership, 5, to_bytes(members_of(3))});
+  keeper.append_entries_of('a', 2, 1, 1, entries);
+  CHECK(keeper->removed());
+  keeper.append('a', 2, 10, 2, {}, 10);
+  CHECK_FALSE(keeper->removed());
+
+  scripted_keeper_options joining;
+  joining.self = 'd';
+  scripted_keeper joiner{joining};
+  joiner.take(joiner->on_removal_notice({member_sender('a'), {9}, members_of(3)}, joiner.now()));
+  CHECK_FALSE(joiner->removed());
 }

@@ -5,6 +5,7 @@
 
 const POLL_MS = 2000;
 const STALE_MS = 6000;
+const ARRIVES_MS = 2500;
 const TIMELINE_MS = 10 * 60 * 1000;
 const POINTS = 300;
 const LIVE_EVENTS = ["leadership", "node_health", "membership", "recovery", "maintenance"];
@@ -22,6 +23,24 @@ function el(tag, attributes, ...children) {
   }
   made.append(...children.filter((child) => child !== null && child !== undefined));
   return made;
+}
+
+// Makes the children of an element be like those in `made`, and keeps the ones that are there: what has the focus, or is
+// being read or marked, does not vanish with each look at the cluster.
+function show(parent, ...made) {
+  const old = [...parent.childNodes];
+  made.forEach((next, i) => {
+    const now = old[i];
+    if (!now) parent.append(next);
+    else if (now.nodeName !== next.nodeName) now.replaceWith(next);
+    else if (now.nodeType === Node.TEXT_NODE) { if (now.data !== next.data) now.data = next.data; }
+    else {
+      for (const { name } of [...now.attributes]) if (!next.hasAttribute(name)) now.removeAttribute(name);
+      for (const { name, value } of next.attributes) if (now.getAttribute(name) !== value) now.setAttribute(name, value);
+      show(now, ...next.childNodes);
+    }
+  });
+  old.slice(made.length).forEach((node) => node.remove());
 }
 
 // -- words ---------------------------------------------------------------------------------------------------------
@@ -85,7 +104,7 @@ function renderHead(doc) {
   const workers = doc.workers_by_status || {};
   const alive = Object.entries(workers).reduce((sum, [status, n]) => sum + (status === "offline" ? 0 : n), 0);
   const tile = (name, value, small) => el("div", null, el("dt", { text: name }), el("dd", null, value, small ? el("small", { text: " " + small }) : null));
-  $("tiles").replaceChildren(
+  show($("tiles"),
     tile("Leader", doc.leader || "none", `term ${count(doc.term)}`),
     tile("May still fail", doc.quorum.healthy < doc.quorum.size ? "none" : count(doc.failure_tolerance), `of ${plural(doc.nodes.length, "node", "nodes")}`),
     tile("Commits", last ? count(Math.round(last.rate)) : "–", "per second"),
@@ -105,7 +124,7 @@ function roleBadge(node) {
 
 function renderNodes(doc) {
   const cell = (label, text, kind) => el("td", { "data-label": label, class: kind, text });
-  $("nodes").replaceChildren(...doc.nodes.map((node) => {
+  show($("nodes"), ...doc.nodes.map((node) => {
     const here = node.node_id === doc.node_id;
     const mark = el("span", { class: "dot", "aria-hidden": "true" });
     mark.style.background = color(node.node_id, doc.nodes);
@@ -133,12 +152,22 @@ function linkOf(doc, from, to) {
   return { known: true, up: Boolean(link && link.up), rtt: link ? link.rtt_ms : null, heard: link ? link.heard_ms : null, arrived: link ? link.arrived_ms : null };
 }
 
-// A round trip needs both directions, so a one-way fault ends it at both ends. Which direction failed is told by the pings:
-// those of the one end stopped arriving well before those of the other, or go on arriving.
+// A round trip needs both directions, so a one-way fault ends it at both ends. Which direction failed is told by the datagrams
+// that each node sends to each other one twice a second: whether those of `from` arrive at `to`; null where nobody can tell.
+function arrives(doc, from, to) {
+  const there = linkOf(doc, to, from);
+  if (!there.known) return null;
+  if (there.arrived !== null && there.arrived !== undefined) return there.arrived < ARRIVES_MS;
+  // None came since that node started: the direction fails, unless datagrams are not let through at all.
+  return arrivesEver(doc, to, from) ? false : null;
+}
+function arrivesEver(doc, from, to) {
+  const there = linkOf(doc, to, from);
+  return there.known && there.arrived !== null && there.arrived !== undefined;
+}
 function failedOneWay(doc, from, to) {
   const there = linkOf(doc, to, from), back = linkOf(doc, from, to);
-  if (!there.known || !back.known || (there.up && back.up) || back.arrived === null) return false;
-  return (there.arrived ?? Infinity) - back.arrived > 750;
+  return there.known && back.known && !(there.up && back.up) && arrives(doc, from, to) === false && arrives(doc, to, from) === true;
 }
 
 function matrixCell(doc, from, to) {
@@ -149,7 +178,8 @@ function matrixCell(doc, from, to) {
     const silent = link.heard === null ? "never answered" : `no answer for ${duration(link.heard)}`;
     if (failedOneWay(doc, from, to)) return el("td", { class: "cut oneway", title: `What ${from} sends does not arrive at ${to}` }, "does not arrive", el("small", { text: silent }));
     if (failedOneWay(doc, to, from)) return el("td", { class: "slow", title: `What ${from} sends arrives at ${to}, but no answer comes back` }, "arrives", el("small", { text: silent }));
-    return el("td", { class: "cut" }, "no link", el("small", { text: silent }));
+    const why = arrives(doc, from, to) ? "packets arrive" : silent;
+    return el("td", { class: "cut", title: silent }, "no link", el("small", { text: why }));
   }
   const slow = link.rtt !== null && link.rtt > 50;
   return el("td", { class: slow ? "slow" : null }, link.rtt === null ? "up" : `${precise(link.rtt)} ms`, slow ? el("small", { text: "slow" }) : null);
@@ -157,7 +187,7 @@ function matrixCell(doc, from, to) {
 
 function renderMatrix(doc) {
   const ids = doc.nodes.map((n) => n.node_id);
-  $("matrix").replaceChildren(
+  show($("matrix"),
     el("thead", null, el("tr", null, el("th", { scope: "col", text: "from \\ to" }), ...ids.map((id) => el("th", { scope: "col", text: id })))),
     el("tbody", null, ...ids.map((from) => el("tr", null, el("th", { scope: "row", text: from }), ...ids.map((to) => matrixCell(doc, from, to))))));
   const oneWay = ids.flatMap((from) => ids.filter((to) => from !== to).map((to) => [from, to]))
@@ -196,7 +226,7 @@ function renderTimeline(doc) {
     const time = el("time", { datetime: new Date(event.at_ms).toISOString(), text: clock(event.at_ms) });
     return el("li", null, time, el("span", { class: kind, text }));
   });
-  $("timeline").replaceChildren(...(items.length ? items : [el("li", { class: "empty", text: "Nothing has happened yet." })]));
+  show($("timeline"), ...(items.length ? items : [el("li", { class: "empty", text: "Nothing has happened yet." })]));
 
   const end = doc.at_ms, begin = end - TIMELINE_MS;
   const spans = [];
@@ -220,7 +250,7 @@ function renderTimeline(doc) {
     mark.style.left = part(e.at_ms);
     return mark;
   });
-  $("strip").replaceChildren(...pieces, ...marks);
+  show($("strip"), ...pieces, ...marks);
   const words = spans.filter((s) => s.to > begin).map((s) => `${s.leader || "no leader"} from ${clock(Math.max(s.from, begin))}`);
   $("strip").setAttribute("aria-label", `Leaders over the last ten minutes: ${words.join(", then ") || "none"}`);
 }
@@ -314,7 +344,7 @@ function renderQueue(doc) {
         el("span", { text: `${count(line.tasks)}, oldest ${duration(line.oldest_age_ms)}` })),
       el("div", { class: "meter", "aria-hidden": "true" }, bar));
   });
-  $("queue").replaceChildren(...(lines.length ? lines : [el("li", { class: "empty", text: "Nothing waits." })]));
+  show($("queue"), ...(lines.length ? lines : [el("li", { class: "empty", text: "Nothing waits." })]));
 }
 
 function renderWorkers(doc) {
@@ -329,7 +359,7 @@ function renderWorkers(doc) {
       el("div", { class: "who" }, el("b", { text: w.worker_id, title: w.worker_id }), el("span", { class: "self", text: `${w.status} ${w.running.length}/${w.slots}` })),
       el("div", { class: "what", title: what, text: shown }));
   });
-  $("workers").replaceChildren(...(items.length ? items : [el("li", { class: "empty", text: "No worker has registered." })]));
+  show($("workers"), ...(items.length ? items : [el("li", { class: "empty", text: "No worker has registered." })]));
 }
 
 const notPassed = (run) => run.by_status.completed - run.passed + run.by_status.failed;

@@ -48,3 +48,21 @@ evaluate() {
 text_of() { evaluate "return document.querySelector('$1').innerText"; }
 # says SELECTOR TEXT
 says() { [[ $(text_of "$1" 2>/dev/null) == *"$2"* ]]; }
+# press KEY…: each is a character, or Tab or Enter.
+press() {
+  local key value
+  for key in "$@"; do
+    case $key in
+      Tab) value='\uE004' ;;
+      Enter) value='\uE007' ;;
+      *) value=$key ;;
+    esac
+    driver POST "/session/$session/actions" -d "{\"actions\":[{\"type\":\"key\",\"id\":\"keys\",\"actions\":[
+      {\"type\":\"keyDown\",\"value\":\"$value\"},{\"type\":\"keyUp\",\"value\":\"$value\"}]}]}" >/dev/null
+  done
+}
+# What a screen reader is told, a line each: the role, and the name.
+spoken() {
+  devtools Accessibility.getFullAXTree |
+    jq -r '.nodes[] | select(.ignored | not) | "\(.role.value // "") \(.name.value // "")"'
+}

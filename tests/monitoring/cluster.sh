@@ -63,11 +63,13 @@ pick_ports() {
 
 # Where each node lives; a script may say otherwise.
 host_of=([1]=127.0.0.1 [2]=127.0.0.1 [3]=127.0.0.1)
-declare -a space_of
+declare -a space_of descriptors_of
 
 start_node() {
   local i=$1 peers='' other
   local -a within=()
+  # How many descriptors the node may have, where a script says so.
+  [ -z "${descriptors_of[i]:-}" ] || within=(prlimit --nofile="${descriptors_of[i]}:${descriptors_of[i]}")
   [ -z "${space_of[i]:-}" ] || within=(ip netns exec "${space_of[i]}")
   for other in 1 2 3; do
     [ "$other" = "$i" ] || peers+=${peers:+,}node-$other=${host_of[other]}:${http_port[other]}:${cluster_port[other]}

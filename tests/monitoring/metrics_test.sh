@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # /metrics of a real cluster against promtool, and against what the rules and the board of examples/monitoring name.
-# shellcheck disable=SC1091,SC2154
+# shellcheck disable=SC1091,SC2154,SC2034
 set -uo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/cluster.sh"
 examples=$root/examples/monitoring
@@ -9,6 +9,7 @@ promtool check config "$examples/prometheus.yml" || die "the configuration is no
 promtool check rules "$examples/alerts.yml" || die "the rules are not valid"
 [ "$(grep -c -- '- alert:' "$examples/alerts.yml")" -eq 7 ] || die "seven alerts are described"
 
+descriptors_of[1]=620
 start_cluster
 ctl kv put key value >/dev/null || die "a key cannot be written"
 # A round trip to each peer is measured twice a second.
@@ -40,12 +41,27 @@ ctl -o json monitor --once | jq -e '(.nodes | length) == 3 and .failure_toleranc
 ctl kv get key >/dev/null
 curl -sf -X POST "$(url 1)/api/workers/register" -d '{"worker_id":"w","host":"h","port":1,"capabilities":[]}' >/dev/null ||
   die "a worker cannot register"
-for i in $(seq 50); do
-  launch "poll-$i" curl -s -X POST "$(url 1)/api/tasks/claim" -d '{"worker_id":"w","wait_ms":30000}'
+# More long polls than the node takes connections.
+long_polls=300
+seq "$long_polls" >"$state/numbers"
+launch polls xargs -a "$state/numbers" -P "$long_polls" -I{} curl -s -o /dev/null -X POST "$(url 1)/api/tasks/claim" \
+  -d '{"worker_id":"w","wait_ms":60000}'
+is_full() { curl -s --max-time 2 "$(url 1)/api/status" | grep -q too_many_connections; }
+wait_until 30 "a server that is full" is_full
+for path in /metrics /livez '/readyz?verbose' /api/health /api/health/db /api/health/log /api/health/operations; do
+  curl -sf --max-time 2 "$(url 1)$path" >"$state/answer" || die "$path is not answered while long polls fill the server"
 done
-polls_wait() { ask 1 /metrics | awk '$1 == "coordinator_http_connections" && $2 >= 50 { found = 1 } END { exit !found }'; }
-wait_until 20 "fifty long polls" polls_wait
-for path in /metrics /livez '/readyz?verbose' /api/health /api/health/db /api/health/log /api/health/operations /api/monitor; do
-  curl -sf --max-time 2 "$(url 1)$path" >/dev/null || die "$path is not answered while long polls fill the server"
-done
+ask 1 /metrics | awk '$1 == "coordinator_http_connections" && $2 >= 200 { found = 1 } END { exit !found }' ||
+  die "the server was not full"
+is_full || die "the long polls ended too early"
+kill "${pid_of[polls]}"
+
+# A follower whose leader and whose quorum are gone says so, for the alert goes by that.
+gauge() { ask "$1" /metrics | awk -v name="$2" '$1 == name { print $2 }'; }
+[ "$(gauge 2 coordinator_has_leader)" = 1 ] || die "node-2 knows no leader"
+old=$(leader)
+left=$((${old#node-} % 3 + 1))
+for i in 1 2 3; do [ "$i" = "$left" ] || kill -KILL "${pid_of[node-$i]}"; done
+leaderless() { [ "$(gauge "$left" coordinator_has_leader)" = 0 ]; }
+wait_until 20 "word that there is no leader" leaderless
 echo "metrics: $(wc -l <"$state/named") named metrics are exported"

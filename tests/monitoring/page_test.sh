@@ -84,4 +84,52 @@ for width in 390 1280; do
     die "at $width pixels it is $(evaluate 'return document.documentElement.scrollWidth') wide"
 done
 ok "no sideways scrolling at 390 and 1280 pixels"
+
+# -- without a mouse, and without eyes ---------------------------------------------------------------------------------
+go_to "$(url "$here")/"
+wait_until 30 "the page" says '#link-text' live
+wait_until 20 "the runs" says '#runs' broken
+press Tab
+[ "$(evaluate 'return document.activeElement.className')" = skip ] || die "the first stop is not the way past the head"
+press Enter
+[ "$(evaluate 'return document.activeElement.id')" = main ] || die "the way past the head leads to $(evaluate 'return document.activeElement.outerHTML.slice(0, 80)')"
+stops=
+for _ in $(seq 40); do
+  press Tab
+  stop=$(evaluate 'const e = document.activeElement, style = getComputedStyle(e);
+    const by = e.getAttribute("aria-labelledby"), named = by ? document.getElementById(by).innerText : e.getAttribute("aria-label") || e.innerText;
+    return e === document.body ? "end" : [e.tagName, style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0 ? "seen" : "unseen", named.split("\n")[0]].join(" ")')
+  [ "$stop" = end ] && break
+  [[ $stop == *" seen "?* ]] || die "where the keyboard is cannot be seen, or has no name: $stop"
+  stops+="$stop"$'\n'
+done
+for wanted in 'DIV seen Nodes' 'DIV seen Who reaches whom' 'OL seen Elections and recoveries' 'UL seen Workers' 'SUMMARY seen' 'A seen Metrics'; do
+  grep -q "^$wanted" <<<"$stops" || die "the keyboard does not reach: $wanted; it stops at: $stops"
+done
+evaluate 'document.querySelector("#runs details:not([open]) summary").focus(); return 1' >/dev/null
+press Enter
+[ "$(evaluate 'return document.activeElement.parentElement.open')" = true ] || die "a run does not open by the keyboard"
+ok "the keyboard reaches all of it, visibly: $(grep -c . <<<"$stops") stops"
+
+spoken >"$state/spoken"
+for wanted in 'banner ' 'main ' 'contentinfo ' 'region Nodes' 'region Who reaches whom' 'region Elections and recoveries' \
+  'region Queue' 'region Workers' 'region Runs' 'columnheader Node' 'columnheader Role' 'rowheader node-1' \
+  'image Leaders over the last ten minutes'; do
+  grep -q "^$wanted" "$state/spoken" || die "a screen reader is not told: $wanted"
+done
+! grep -Eq '^(image|img|button|link|graphics-document) *$' "$state/spoken" || die "something has no name"
+[ "$(evaluate 'return document.getElementById("verdict").getAttribute("aria-live") + document.getElementById("stale").getAttribute("role")')" = politealert ] ||
+  die "changes are not spoken"
+ok "a screen reader is told what is where, and what changes"
+
+# -- alone ----------------------------------------------------------------------------------------------------------------
+for i in 1 2 3; do [ "$i" = "$here" ] || kill -KILL "${pid_of[node-$i]}"; done
+go_to "$(url "$here")/"
+wait_until 30 "a cluster without a quorum" says '#verdict' 'No quorum'
+says '#verdict-detail' '1 of 3 voters' || die "the page says: $(text_of '#verdict-detail')"
+unreachable() { [ "$(evaluate 'return document.querySelectorAll("#nodes tr.down").length')" = 2 ]; }
+wait_until 20 "two nodes that cannot be reached" unreachable
+says '#workers' w-1 || die "what was applied last is not shown"
+wait_until 10 "word of what may be behind" says '#stale' 'may be behind'
+ok "one node that is left serves the page, and says that there is no quorum"
 echo "page: $passed checks passed"

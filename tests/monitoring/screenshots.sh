@@ -50,4 +50,10 @@ take() {
 take monitor_light 1280 900 light
 take monitor_dark 1280 900 dark
 take monitor_narrow 390 844 light
+take monitor_narrow_dark 390 844 dark
+# With a node that is down.
+other=$((${here#node-} % 3 + 1))
+kill -KILL "${pid_of[node-$other]}"
+sleep 5
+take monitor_node_down 1280 900 light
 ls -l "$images"

@@ -40,6 +40,7 @@ const char* kind_of(const caf::message& x) {
       {is<install_snapshot>, "install_snapshot"},
       {is<install_snapshot_reply>, "install_snapshot_reply"},
       {is<state_digest>, "state_digest"},
+      {is<removal_notice>, "removal_notice"},
       {is<formation_status>, "formation_status"},
       {is<formation_offer>, "formation_offer"},
       {is<formation_abandon>, "formation_abandon"},

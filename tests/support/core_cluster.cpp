@@ -364,6 +364,8 @@ void core_cluster::deliver(std::size_t i, peer_message message) {
     perform(i, keeper.on_install_snapshot(*m, now));
   else if (auto* m = std::get_if<install_snapshot_reply>(&message))
     perform(i, keeper.on_install_snapshot_reply(*m, now));
+  else if (auto* m = std::get_if<removal_notice>(&message))
+    perform(i, keeper.on_removal_notice(*m, now));
   else if (auto* m = std::get_if<state_digest>(&message))
     perform(i, keeper.on_state_digest(*m, now));
   else if (auto* m = std::get_if<propose>(&message))

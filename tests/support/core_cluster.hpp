@@ -49,10 +49,11 @@ class core_cluster {
 
  private:
   using microseconds = std::chrono::microseconds;
-  using peer_message = std::variant<append_entries, append_entries_reply, install_snapshot, install_snapshot_reply,
-                                    state_digest, request_vote, request_vote_reply, beat, beat_reply, timeout_now,
-                                    propose, proposal_rejected, read_index, read_index_reply, transfer_leadership,
-                                    transfer_reply, cluster_view, change_membership, membership_reply>;
+  using peer_message =
+      std::variant<append_entries, append_entries_reply, install_snapshot, install_snapshot_reply, removal_notice,
+                   state_digest, request_vote, request_vote_reply, beat, beat_reply, timeout_now, propose,
+                   proposal_rejected, read_index, read_index_reply, transfer_leadership, transfer_reply, cluster_view,
+                   change_membership, membership_reply>;
   enum channel {
     to_election,
     election_to_keeper,

@@ -79,6 +79,7 @@ struct link_node::parts {
   caf::actor accountant_actor;
   links_actor links;
   std::unique_ptr<link_gate> gate;
+  std::shared_ptr<std::atomic<int>> dialers = std::make_shared<std::atomic<int>>(0);
 };
 
 link_node::link_node(options given, file_descriptor listener) : parts_(std::make_unique<parts>()) {
@@ -102,8 +103,11 @@ link_node::link_node(options given, file_descriptor listener) : parts_(std::make
   config.listeners.peers = {caf::actor_cast<link_listeners::listener>(self)};
   config.listeners.rtt = caf::actor_cast<caf::typed_actor<caf::reacts_to<peer_rtt>>>(self);
   config.seed = config.self.boot_id;
-  config.spawn_dialer = [&system = p.system, context] {
-    return system.spawn<caf::detached + caf::hidden>(link_dialer_behavior, context);
+  config.spawn_dialer = [&system = p.system, context, count = p.dialers] {
+    auto dialer = system.spawn<caf::detached + caf::hidden>(link_dialer_behavior, context);
+    ++*count;
+    caf::actor_cast<caf::strong_actor_ptr>(dialer)->get()->attach_functor([count](const caf::error&) { --*count; });
+    return dialer;
   };
   p.links = p.system.spawn(links_behavior, std::move(config));
   p.gate = std::make_unique<link_gate>(
@@ -168,6 +172,10 @@ bool link_node::say(const std::string& id, std::uint64_t round) {
 bool link_node::has_heard(std::uint64_t round) const {
   std::lock_guard lock{parts_->book->mutex};
   return parts_->book->heard.count(round) > 0;
+}
+
+int link_node::dialers() const {
+  return *parts_->dialers;
 }
 
 std::vector<link_status> link_node::status() {

@@ -44,6 +44,9 @@ class link_node {
   bool say(const std::string& id, std::uint64_t round);
   bool has_heard(std::uint64_t round) const;
 
+  /// Threads that connect to peers.
+  int dialers() const;
+
   std::vector<link_status> status();
   void know_cluster(const std::string& cluster_id, const membership& = {});
   void let_go();

@@ -64,6 +64,7 @@ replication_actor::behavior_type fake_keeper_behavior(keeper_pointer self, std::
       [](const change_membership&) {},
       [](const install_snapshot&) {},
       [](const install_snapshot_reply&) {},
+      [](const removal_notice&) {},
       [](const state_digest&) {},
       [](const formation_status&) {},
       [](const formation_offer&) {},
