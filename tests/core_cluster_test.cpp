@@ -70,7 +70,7 @@ TEST_CASE("cluster of cores: faults find each rule that guards the disk when it 
                     defect::old_write_raises_durable, defect::committed_overtakes_durable,
                     defect::step_down_clears_vote, defect::stale_tally_counts, defect::read_without_own_term_commit}) {
     CAPTURE(static_cast<int>(rule));
-    CHECK_NE(run_without(rule), "");
+    CHECK_NE(run_without(rule, 0, 2000), "");
   }
 }
 
@@ -90,7 +90,7 @@ TEST_CASE("cluster of cores: logs are compacted and states replaced along the wa
 TEST_CASE("cluster of cores: faults find each rule of compaction and snapshots when it is taken out") {
   for (auto rule : {defect::compact_past_checkpoint, defect::older_snapshot_installed, defect::snapshot_drops_suffix}) {
     CAPTURE(static_cast<int>(rule));
-    CHECK_NE(run_without(rule), "");
+    CHECK_NE(run_without(rule, 0, 2000), "");
   }
 }
 
