@@ -13,9 +13,9 @@ set -uo pipefail
 stages=(install build unit actor simulation http cluster other demo asan trace tsan)
 
 # Seconds that all stages together may take; a stage that must not be left out does not look at it.
-total_budget=${TEST_BUDGET:-1200}
+total_budget=${TEST_BUDGET:-2700}
 # Seconds that a sanitizer's build may take.
-build_budget=300
+build_budget=900
 # What runs under the sanitizers: no more than two cores can build and run beside the rest.
 sanitizer_targets=(unit_tests tool_tests)
 # What the traces of the simulation are compared with, under AddressSanitizer.

@@ -67,6 +67,9 @@ void add_options(CLI::App& app, arguments& x) {
   app.add_option("--tasks", what.tasks, "Kept where a workload needs many")
       ->capture_default_str()
       ->check(CLI::Range(1, 10'000'000));
+  app.add_option("--kept-tasks", what.kept, "That the coordinator has before it is measured")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 10'000'000));
   app.add_option("--workers", what.workers, "That send heartbeats")
       ->capture_default_str()
       ->check(CLI::Range(1, 1'000'000));

@@ -206,6 +206,8 @@ void measure(const plan& what, const progress& say, const std::function<void(con
               settings.flags.insert(settings.flags.end(), {"--log-retention-entries", "1000"});
             auto cluster = servers::make(peer, settings);
             cluster->start_all();
+            if (peer == peer_kind::coordinator)
+              fill(cluster->address(cluster->wait_for_leader()), what.kept, say);
             done(measure_once(what, *cluster, peer, name, clients, say));
           }
     }

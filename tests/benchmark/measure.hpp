@@ -21,6 +21,7 @@ struct plan {
   double rate = 0;  ///< Operations a second, open loop; 0: closed loop.
   std::size_t value_size = 256;
   std::size_t tasks = 100'000;     ///< Kept by the coordinator where a workload needs many.
+  std::size_t kept = 0;            ///< Tasks that the coordinator has before anything is measured.
   std::size_t workers = 10'000;    ///< That send heartbeats.
   bool beside_etcd = false;        ///< The same work against etcd, in turns.
   std::vector<std::string> flags;  ///< Added to each node's command line.
