@@ -83,6 +83,9 @@ function verdict(doc) {
   const room = more === 0 ? "No further node may fail." : `${plural(more, "more node", "more nodes")} may fail.`;
   if (down.length)
     return ["warn", `${down.join(", ")} ${down.length > 1 ? "are" : "is"} down`, `${doc.leader} leads. ${room}`];
+  const cut = cutPaths(doc);
+  if (cut.length)
+    return ["warn", cut.length === 1 ? `The network between ${cut[0].join(" and ")} fails` : `The network fails between ${cut.length} pairs of nodes`, `${doc.leader} leads. ${room}`];
   if (failing.length) return ["bad", `The disk of ${failing.join(", ")} fails`, `${doc.leader} leads. ${room}`];
   return [more === 0 && voters > 1 ? "warn" : "good", "All nodes are healthy", `${doc.leader} leads. ${room}`];
 }
@@ -100,13 +103,14 @@ function renderHead(doc) {
   setText($("timeline-node"), doc.node_id);
   document.title = `${level === "good" ? "" : "! "}${title} · Cluster health`;
   const last = latestPoint();
+  const lost = doc.quorum.healthy < doc.quorum.size;
   const tasks = doc.tasks || {};
   const workers = doc.workers_by_status || {};
   const alive = Object.entries(workers).reduce((sum, [status, n]) => sum + (status === "offline" ? 0 : n), 0);
-  const tile = (name, value, small) => el("div", null, el("dt", { text: name }), el("dd", null, value, small ? el("small", { text: " " + small }) : null));
+  const tile = (name, value, small, level) => el("div", { class: level }, el("dt", { text: name }), el("dd", null, value, small ? el("small", { text: " " + small }) : null));
   show($("tiles"),
-    tile("Leader", doc.leader || "none", `term ${count(doc.term)}`),
-    tile("May still fail", doc.quorum.healthy < doc.quorum.size ? "none" : count(doc.failure_tolerance), `of ${plural(doc.nodes.length, "node", "nodes")}`),
+    tile("Leader", doc.leader || "none", `term ${count(doc.term)}`, doc.leader ? null : "bad"),
+    tile("May still fail", lost ? "none" : count(doc.failure_tolerance), `of ${plural(doc.nodes.length, "node", "nodes")}`, lost ? "bad" : doc.failure_tolerance === 0 && doc.quorum.voters > 1 ? "warn" : null),
     tile("Commits", last ? count(Math.round(last.rate)) : "–", "per second"),
     tile("Write latency", last ? precise(last.write_p99) : "–", "ms, p99"),
     tile("Waiting tasks", count(tasks.pending), tasks.running + tasks.assigned ? `${count(tasks.running + tasks.assigned)} running` : ""),
@@ -170,6 +174,14 @@ function failedOneWay(doc, from, to) {
   return there.known && back.known && !(there.up && back.up) && arrives(doc, from, to) === false && arrives(doc, to, from) === true;
 }
 
+// Pairs of nodes that are there, and of which at least one does not hear the other.
+function cutPaths(doc) {
+  const ids = doc.nodes.map((n) => n.node_id);
+  const fails = (from, to) => { const link = linkOf(doc, from, to); return link.known && !link.up; };
+  return ids.flatMap((a, i) => ids.slice(i + 1).map((b) => [a, b]))
+    .filter(([a, b]) => linkOf(doc, a, b).known && linkOf(doc, b, a).known && (fails(a, b) || fails(b, a)));
+}
+
 function matrixCell(doc, from, to) {
   if (from === to) return el("td", { class: "none", text: "·", "aria-label": "itself" });
   const link = linkOf(doc, from, to);
@@ -187,6 +199,7 @@ function matrixCell(doc, from, to) {
 
 function renderMatrix(doc) {
   const ids = doc.nodes.map((n) => n.node_id);
+  $("matrix").style.minWidth = `${(ids.length + 1) * 80}px`;
   show($("matrix"),
     el("thead", null, el("tr", null, el("th", { scope: "col", text: "from \\ to" }), ...ids.map((id) => el("th", { scope: "col", text: id })))),
     el("tbody", null, ...ids.map((from) => el("tr", null, el("th", { scope: "row", text: from }), ...ids.map((to) => matrixCell(doc, from, to))))));
@@ -239,7 +252,7 @@ function renderTimeline(doc) {
   const part = (ms) => `${Math.max(0, Math.min(100, (ms - begin) / TIMELINE_MS * 100))}%`;
   const pieces = spans.filter((s) => s.to > begin).map((s) => {
     const share = (Math.min(s.to, end) - Math.max(s.from, begin)) / TIMELINE_MS * 100;
-    const piece = el("i", { text: share > 9 ? s.leader : "", title: `${s.leader || "no leader"} from ${clock(s.from)}` });
+    const piece = el("i", { text: $("strip").clientWidth * share / 100 > 70 ? s.leader : "", title: `${s.leader || "no leader"} from ${clock(s.from)}` });
     piece.style.left = part(s.from);
     piece.style.width = `${Math.max(0.4, share)}%`;
     piece.style.background = s.leader ? color(s.leader, doc.nodes) : "var(--bad)";
@@ -457,11 +470,19 @@ function renderFreshness() {
   setText($("link-text"), !state.seen ? "connecting" : stale ? `stale, ${duration(age)} old` : state.streaming ? "live" : "polling");
   const banner = $("stale");
   let text = "";
+  $("main").classList.toggle("old", Boolean(stale));
   if (stale) {
+    // What was so then must not look as if it were so now.
+    const [, title, detail] = verdict(state.seen);
+    $("verdict-box").dataset.state = "unknown";
+    setText($("verdict"), "Not known any more");
+    setText($("verdict-detail"), `At ${clock(state.seenAt)}: ${title}. ${detail}`);
+    document.title = "! Stale · Cluster health";
     text = `${state.seen.node_id} has not answered for ${duration(age)}. This is how things were at ${clock(state.seenAt)}.`;
   } else if (state.seen && !state.seen.leader && state.seen.nodes.length) {
     text = `${state.seen.node_id} knows no leader: tasks, workers and runs are what it applied last, and may be behind.`;
   }
+  banner.classList.toggle("banner-bad", Boolean(stale));
   if (!text) { banner.hidden = true; banner.replaceChildren(); banner.dataset.text = ""; return; }
   banner.hidden = false;
   // The age runs on every second; a screen reader is told once.

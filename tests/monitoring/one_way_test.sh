@@ -54,9 +54,15 @@ closed() { grep -q 'the link to node-2 is down' "$state/node-1.log"; }
 wait_until 30 "the link to be closed" closed
 sleep 3
 one_way || die "once the link was closed the page says: $(text_of '#matrix-note')"
-says '#verdict' 'All nodes are healthy' || says '#verdict' 'No leader' || die "the page says: $(text_of '#verdict')"
+between() { says '#verdict' 'The network between node-1 and node-2 fails'; }
+wait_until 20 "a verdict that names the two" between
+devtools Emulation.setDeviceMetricsOverride '{"width":390,"height":800,"deviceScaleFactor":1,"mobile":false}' >/dev/null
+[ "$(evaluate 'return document.documentElement.scrollWidth <= innerWidth')" = true ] || die "on a narrow screen words stick out"
+[ "$(evaluate 'return [...document.querySelectorAll("#matrix td")].every(c => c.scrollWidth <= c.clientWidth)')" = true ] ||
+  die "on a narrow screen words stick out of the cells"
 
 ip rule del from 10.77.1.2 to 10.77.2.2 blackhole
 wait_until 60 "six round trips again" whole
+wait_until 20 "a healthy cluster again" says '#verdict' 'All nodes are healthy'
 [ -z "$(text_of '#matrix-note')" ] || die "after healing the page says: $(text_of '#matrix-note')"
 echo "one way: the page shows which direction fails, and that it works again"

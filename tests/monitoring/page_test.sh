@@ -71,6 +71,7 @@ ok "the node is back"
 # The node that served the page is paused, then killed: the page says so, and offers the others.
 kill -STOP "${pid_of[node-$here]}"
 wait_until 30 "a stale page that says so" says '#stale' "node-$here has not answered"
+says '#verdict' 'Not known any more' || die "a stale page says: $(text_of '#verdict')"
 says '#link-text' stale || die "the head says: $(text_of '#link-text')"
 says '#stale' Ask || die "the banner names no other node"
 kill -CONT "${pid_of[node-$here]}"

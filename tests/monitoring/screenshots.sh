@@ -22,14 +22,15 @@ shell_tasks() {
 }
 shell_tasks nightly-2041 120 0.01 | ctl task submit --file - >/dev/null
 shell_tasks smoke-118 40 0.01 | ctl task submit --file - >/dev/null
-launch probe "$bin/coordctl" --coordinator "$(urls)" probe --interval-ms 20
+# Each node measures the writes that its own clients ask for.
+for i in 1 2 3; do launch "probe-$i" "$bin/coordctl" --coordinator "$(url "$i")" probe --interval-ms 50; done
 sleep "${WARM_UP:-40}"
 old=$(leader)
 kill -KILL "${pid_of[$old]}"
 sleep 8
 start_node "${old#node-}"
 wait_until 60 "three healthy nodes" all_healthy
-shell_tasks regression-77 900 0.5 | ctl task submit --file - >/dev/null
+shell_tasks regression-77 2600 0.5 | ctl task submit --file - >/dev/null
 ctl task submit --run-id gpu-farm --requires rocm -- true >/dev/null
 sleep "${WARM_UP:-40}"
 
