@@ -5,6 +5,13 @@
 
 namespace coordinator {
 
+namespace {
+
+/// Longer than a report of a node that is well takes, by way of another one.
+constexpr milliseconds remembered_commits{5'000};
+
+}  // namespace
+
 observer::observer(node_id self, std::uint64_t boot_id)
     : self_(std::move(self)), boot_id_(boot_id), metrics_(self_, COORDINATOR_VERSION) {}
 
@@ -143,9 +150,21 @@ void observer::pong(const node_id& id, std::chrono::microseconds rtt, std::vecto
 void observer::look_for_silence() {
   const auto now = steady_ms();
   std::lock_guard lock{mutex_};
+  commits_.emplace_back(now, now_.commit_index);
+  while (commits_.size() > 1 && now - commits_[1].first > remembered_commits)
+    commits_.pop_front();
   for (auto& [id, p] : peers_)
     if (p.up && now - std::max(p.since, p.heard.value_or(p.since)) > silence)
       judge(id, p, false, "it does not answer");
+}
+
+log_index observer::committed_at(milliseconds then) const {
+  std::lock_guard lock{mutex_};
+  auto after = std::upper_bound(commits_.begin(), commits_.end(), then,
+                                [](milliseconds at, const auto& each) { return at < each.first; });
+  if (after != commits_.begin())
+    return std::prev(after)->second;
+  return commits_.empty() ? now_.commit_index : commits_.front().second;
 }
 
 void observer::written(std::chrono::nanoseconds taken) {

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -56,7 +57,7 @@ class observer {
   /// A datagram of the peer's path probe came in.
   void arrived_from(const node_id& peer);
   void pong(const node_id& peer, std::chrono::microseconds rtt, std::vector<node_report> reports);
-  /// Looks for peers that have fallen silent. To be called some times a second.
+  /// Looks for peers that have fallen silent, and notes how far the log is committed. To be called some times a second.
   void look_for_silence();
 
   // -- from the HTTP front ---------------------------------------------------------------
@@ -77,6 +78,9 @@ class observer {
   };
   standing now() const;
   std::vector<metrics::peer_state> peers() const;
+  /// How far this node knew the log to be committed at that time of `steady_ms`; the oldest it remembers, beyond some
+  /// seconds.
+  log_index committed_at(milliseconds then) const;
 
  private:
   struct peer {
@@ -108,6 +112,7 @@ class observer {
   node_id last_leader_;
   std::map<node_id, peer> peers_;
   std::map<node_id, heard_report> heard_;
+  std::deque<std::pair<milliseconds, log_index>> commits_;  ///< What commit_index was when, of late.
 };
 
 }  // namespace coordinator

@@ -34,8 +34,10 @@ json by_status(const std::array<std::uint64_t, N>& counts, Status) {
 class node_survey {
  public:
   explicit node_survey(const observer& watcher) : self_(watcher.self()), standing_(watcher.now()) {
-    for (auto& report : watcher.reports())
+    for (auto& report : watcher.reports()) {
       reports_.emplace(report.node, report);
+      committed_then_[report.node] = watcher.committed_at(observer::steady_ms() - milliseconds{report.age_ms}).value;
+    }
   }
 
   /// It answers this node, or one that answers this node.
@@ -104,7 +106,7 @@ class node_survey {
     one["leader"] = report.leader.empty() ? json{} : json(report.leader.value);
     one["commit_index"] = report.commit_index.value;
     one["last_applied"] = report.last_applied.value;
-    one["lag"] = newest > report.last_applied.value ? newest - report.last_applied.value : 0;
+    one["lag"] = lag(report, newest);
     one["version"] = report.version;
     one["uptime_ms"] = report.uptime_ms;
     one["writable"] = report.writable;
@@ -123,9 +125,22 @@ class node_survey {
     return one;
   }
 
+  /// Entries that were committed and that it had not applied when it said so: what has come since then is no lag of
+  /// its own. One that has said nothing for long is behind what is committed now.
+  std::uint64_t lag(const node_report& report, std::uint64_t newest) const {
+    if (report.age_ms < fresh_report_ms && report.node != self_) {
+      newest = std::max(report.commit_index.value, committed_then_.at(report.node));
+      for (auto& [id, other] : reports_)
+        if (other.age_ms >= report.age_ms)
+          newest = std::max(newest, other.commit_index.value);
+    }
+    return newest > report.last_applied.value ? newest - report.last_applied.value : 0;
+  }
+
   const node_id self_;
   const observer::standing standing_;
   std::map<node_id, node_report> reports_;
+  std::map<node_id, std::uint64_t> committed_then_;  ///< What this node knew when each said what it did.
 };
 
 json render_history(const observer& watcher, std::size_t most) {

@@ -257,3 +257,19 @@ TEST_CASE("observer: datagrams that arrive are told apart from answers, so that 
   watcher.pong({"n2"}, 100us, {});
   CHECK(watcher.reports()[0].links[0].heard_ms >= 0);
 }
+
+TEST_CASE("observer: what was committed a while ago is remembered, to compare it with what others said then") {
+  observer watcher{node_id{"n1"}, 5};
+  CHECK(watcher.committed_at(observer::steady_ms()) == log_index{});
+  state_events none;
+  watcher.applied({7}, {7}, none);
+  watcher.look_for_silence();
+  const auto then = observer::steady_ms();
+  while (observer::steady_ms() == then)
+    std::this_thread::yield();
+  watcher.applied({9}, {9}, none);
+  watcher.look_for_silence();
+  CHECK(watcher.committed_at(observer::steady_ms()) == log_index{9});
+  CHECK(watcher.committed_at(then) == log_index{7});
+  CHECK(watcher.committed_at(0ms) == log_index{7});
+}
