@@ -1,6 +1,7 @@
 #include <csignal>
 #include <iomanip>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <ostream>
 #include <sstream>
 #include <thread>
@@ -49,8 +50,28 @@ json object_at(const json& object, const char* field) {
   return found != object.end() && found->is_object() ? *found : json::object();
 }
 
-/// What `from` measured to `to`, in a word.
-std::string link_text(const json& node, const std::string& to) {
+/// Whether packets of `from` arrive at the node `to`, as that says; nothing where nobody can tell.
+std::optional<bool> arrives(const json& to, const std::string& from) {
+  constexpr double longest_ms = 2500;
+  if (text_at(to, "healthy") != "true")
+    return std::nullopt;
+  for (auto& link : list_at(to, "links"))
+    if (text_at(link, "to") == from && link.contains("arrived_ms") && link["arrived_ms"].is_number())
+      return link["arrived_ms"].get<double>() < longest_ms;
+  return std::nullopt;
+}
+
+std::string no_link(const json& from, const json& to) {
+  auto there = arrives(to, text_at(from, "node_id"));
+  auto back = arrives(from, text_at(to, "node_id"));
+  if (there.value_or(false))
+    return "NO LINK, ARRIVES";
+  return back.value_or(false) ? "DOES NOT ARRIVE" : "NO LINK";
+}
+
+/// What one node measured to the other, in a word.
+std::string link_text(const json& node, const json& other) {
+  const auto to = text_at(other, "node_id");
   if (text_at(node, "node_id") == to)
     return ".";
   if (text_at(node, "healthy") != "true")
@@ -59,10 +80,10 @@ std::string link_text(const json& node, const std::string& to) {
     if (text_at(link, "to") != to)
       continue;
     if (text_at(link, "up") != "true")
-      return "NO LINK";
+      return no_link(node, other);
     return link.contains("rtt_ms") && link["rtt_ms"].is_number() ? fixed(link["rtt_ms"].get<double>()) + " ms" : "up";
   }
-  return "NO LINK";
+  return no_link(node, other);
 }
 
 void print_head(std::ostream& out, const json& seen) {
@@ -103,7 +124,7 @@ void print_nodes(std::ostream& out, const json& seen) {
                                  healthy ? duration(node, "uptime_ms") : "-",
                                  text_at(node, "version")};
     for (auto& other : nodes)
-      row.push_back(link_text(node, text_at(other, "node_id")));
+      row.push_back(link_text(node, other));
     rows.add(std::move(row));
   }
   rows.print(out);
@@ -150,7 +171,14 @@ void print_events(std::ostream& out, const json& seen) {
     auto name = text_at(event, "event");
     event.erase("at_ms");
     event.erase("event");
+    std::string members;
+    for (auto& m : list_at(event, "members"))
+      members += " " + text_at(m, "node_id") + (text_at(m, "voter") == "true" ? "" : " (learner)");
     event.erase("members");
+    if (!members.empty()) {
+      out << at << "  " << for_terminal(name + members, 110) << "\n";
+      continue;
+    }
     out << at << "  " << for_terminal(name + " " + to_text(event), 110) << "\n";
   }
 }

@@ -91,4 +91,4 @@ for ((i = 0; i < readers; i++)); do
   exec {fd}>&-
   [ "$(events_of slow cut_off | jq -r .reason)" = too_slow ] || die "a slow reader was cut off without a word"
 done
-echo "$readers readers that did not read were cut off by an event that says so, and cost $cost KiB each"
+echo "$readers readers that did not read were cut off by an event that says so, and cost $((cost > 0 ? cost : 0)) KiB each beside what the load itself takes"

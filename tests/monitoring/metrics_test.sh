@@ -34,6 +34,7 @@ done <"$state/named"
 [ "$missing" -eq 0 ] || exit 1
 
 ctl monitor --once | grep -Eq '^node-1 +(LEADER|FOLLOWER) ' || die "coordctl monitor does not show node-1"
+ctl monitor --once | grep -q 'membership node-1 node-2 node-3' || die "coordctl monitor does not name the members"
 ctl -o json monitor --once | jq -e '(.nodes | length) == 3 and .failure_tolerance == 1' >/dev/null ||
   die "coordctl monitor as JSON is not what it should be"
 

@@ -48,6 +48,7 @@ ip rule add from 10.77.1.2 to 10.77.2.2 blackhole
 one_way() { says '#matrix-note' 'what node-1 sends does not arrive at node-2, while node-2 can send to node-1'; }
 wait_until 20 "the one-way fault on the page" one_way
 [[ $(cell 1 2) == *'does not arrive'* ]] || die "from node-1 to node-2 it says: $(cell 1 2)"
+ctl monitor --once | grep -Eq '^node-1 .* DOES NOT ARRIVE' || die "coordctl monitor shows no such fault"
 [[ $(cell 2 1) == *arrives* ]] || die "from node-2 to node-1 it says: $(cell 2 1)"
 # The link is closed after some seconds; what failed is still told.
 closed() { grep -q 'the link to node-2 is down' "$state/node-1.log"; }
