@@ -173,7 +173,9 @@ void observer::written(std::chrono::nanoseconds taken) {
 }
 
 void observer::recovered(recovery_event x) {
-  metrics_.recovered(x.strategy);
+  // That a failure is over is worth an event, and no action.
+  if (x.outcome != "mended")
+    metrics_.recovered(x.strategy);
   events_.add(now_ms(), {std::move(x)});
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "actors/invariant.hpp"
+#include "actors/recovery_note.hpp"
 
 namespace coordinator {
 namespace {
@@ -223,8 +224,11 @@ void on_committed(self_pointer self, const committed& x) {
     COORDINATOR_INVARIANT(entry.index == core.last_applied() + 1);
     auto outcome = core.apply(entry);
     work_available |= outcome.events.work_available;
-    if (state.watcher)
+    if (state.watcher) {
       state.watcher->applied(entry.index, x.commit_index, outcome.events);
+      if (auto told = outcome.applied && outcome.result.ok() ? recovery_told_by(entry) : std::nullopt)
+        state.watcher->recovered(std::move(*told));
+    }
     std::move(outcome.events.fleet.begin(), outcome.events.fleet.end(), std::back_inserter(events.events));
     note(self, outcome, entry.term, applied);
     if (entry.index.value % digest_entries == 0)

@@ -4,6 +4,8 @@
 
 #include <thread>
 
+#include "actors/recovery_note.hpp"
+
 using namespace coordinator;
 using namespace std::chrono_literals;
 
@@ -272,4 +274,34 @@ TEST_CASE("observer: what was committed a while ago is remembered, to compare it
   CHECK(watcher.committed_at(observer::steady_ms()) == log_index{9});
   CHECK(watcher.committed_at(then) == log_index{7});
   CHECK(watcher.committed_at(0ms) == log_index{7});
+}
+
+TEST_CASE("observer: what a daemon wrote down of a recovery is told by its key, and nothing else is taken for it") {
+  auto entry_of = [](const std::string& key, const std::string& value) {
+    put_key put;
+    put.key = key;
+    put.value = value;
+    command whole;
+    whole.body = put;
+    return log_entry{{7}, {1}, entry_kind::command, 0, encode(whole)};
+  };
+  const std::string key{recovery_actions_prefix};
+  auto told = recovery_told_by(entry_of(
+      key + "3",
+      R"({"strategy":"process_crash","node":"n2","action":"start","outcome":"done","detail":"started it","took_ms":5})"));
+  REQUIRE(told);
+  CHECK(told->strategy == "process_crash");
+  CHECK(told->target == "n2");
+  CHECK(told->outcome == "start done");
+  CHECK(told->detail == "started it");
+  CHECK_FALSE(recovery_told_by(entry_of("x/" + key, R"({"strategy":"process_crash"})")));
+  CHECK_FALSE(recovery_told_by(entry_of(key + "3", "no JSON")));
+  CHECK_FALSE(recovery_told_by(entry_of(key + "3", R"({"strategy":7})")));
+  CHECK_FALSE(recovery_told_by(entry_of("mine", R"({"strategy":"process_crash"})")));
+
+  observer watcher{node_id{"n1"}, 5};
+  watcher.recovered(*told);
+  watcher.recovered({"process_crash", "n2", "mended", "after 5 ms"});
+  CHECK(contains(watcher.figures().text(), "coordinator_recovery_actions_total{strategy=\"process_crash\"} 1"));
+  CHECK(all_of<recovery_event>(watcher).size() == 2);
 }

@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "http/ctl/commands.hpp"
+#include "http/ctl/recover_command.hpp"
 
 namespace {
 
@@ -44,6 +45,8 @@ struct command_line {
   restore_options restore;
   force_options force;
   dump_options dump;
+  recover_options recover;
+  bool recover_for_good = false;
 };
 
 /// Makes `body` what is run when `app` is the subcommand given.
@@ -309,6 +312,24 @@ void add_evidence_commands(CLI::App& app, command_line& line) {
   on(audit, line, [&line](session& s) { return audit_submitted(s, line.audit); });
 }
 
+void add_recover_command(CLI::App& app, command_line& line) {
+  auto& o = line.recover;
+  auto recover = app.add_subcommand("recover", "Watch the nodes, and mend what they do not mend by themselves");
+  recover->footer(
+      "The file names the nodes, how each is restarted, and what the operator allows; docs/operations.md describes "
+      "it.\n"
+      "Several of these may run, also for the same nodes: by a lease in the cluster one at a time acts. Each look, "
+      "action\n"
+      "and outcome is a line of JSON in recovery.log in the file's state_dir. It never does what could lose\n"
+      "acknowledged data, and touches one node at a time.");
+  recover->add_option("--config", o.config, "The JSON file")->required();
+  recover->add_option("--host", o.host, "The name of this machine in the file (default: its host name)");
+  auto once = recover->add_flag("--once", o.once, "End as soon as all is well or mended");
+  recover->add_flag("--daemon", line.recover_for_good, "Go on until SIGINT or SIGTERM (the default)")->excludes(once);
+  recover->add_flag("--dry-run", o.dry_run, "Say what would be done, and change nothing");
+  on(recover, line, [&o](session& s) { return coordinator::ctl::recover(s, o); });
+}
+
 void describe(CLI::App& app, command_line& line) {
   app.footer(footer);
   app.require_subcommand(1);
@@ -334,6 +355,7 @@ void describe(CLI::App& app, command_line& line) {
   add_snapshot_commands(app, line);
   add_log_commands(app, line);
   add_evidence_commands(app, line);
+  add_recover_command(app, line);
 }
 
 exit_status run(command_line& line) {

@@ -1,0 +1,134 @@
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "tests/cluster/ledger.hpp"
+#include "tests/cluster/watch.hpp"
+
+namespace fs = std::filesystem;
+
+using namespace coordinator;
+
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+using steady = std::chrono::steady_clock;
+
+cluster_settings programs(int size, std::vector<std::string> flags = {}) {
+  cluster_settings settings;
+  settings.size = size;
+  settings.program = true;
+  settings.flags = std::move(flags);
+  return settings;
+}
+
+/// A small file system of its own at a node's data directory, where the system allows that.
+class small_disk {
+ public:
+  explicit small_disk(std::string directory) : directory_(std::move(directory)) {
+    fs::create_directories(directory_);
+    mounted_ = ::mount("tmpfs", directory_.c_str(), "tmpfs", 0, "size=24m,mode=0700") == 0;
+  }
+  ~small_disk() {
+    if (mounted_)
+      ::umount2(directory_.c_str(), MNT_DETACH);
+  }
+  small_disk(const small_disk&) = delete;
+  small_disk& operator=(const small_disk&) = delete;
+
+  bool mounted() const { return mounted_; }
+  void fill() {
+    std::ofstream file{directory_ + "/ballast", std::ios::binary};
+    std::string block(1 << 16, 'x');
+    while (file.write(block.data(), static_cast<std::streamsize>(block.size())).flush()) {
+    }
+  }
+  void make_room() { fs::remove(directory_ + "/ballast"); }
+
+ private:
+  std::string directory_;
+  bool mounted_ = false;
+};
+
+bool in_maintenance(const cluster& nodes, int node) {
+  auto said = status_of(nodes, node);
+  return said.is_object() && said.value("maintenance", false);
+}
+
+}  // namespace
+
+TEST_CASE("recovery: a disk that fills up is told of, load is shed, and taken on again once there is room") {
+  cluster nodes{programs(3)};
+  small_disk disk{nodes.data_dir(1)};
+  if (!disk.mounted()) {
+    MESSAGE("SKIPPED: no file system can be mounted here");
+    return;
+  }
+  nodes.start_all();
+  nodes.wait_for_leader();
+  watch daemon{nodes, {{"allow", {{"shed_load", true}}}}};
+  daemon.start();
+  ledger writes{nodes, {0, 2}, 2};
+  REQUIRE(writes.wait_for_more(20));
+  auto began = steady::now();
+  disk.fill();
+  daemon.wait_for("noticed", "resource_exhaustion", "n1");
+  daemon.wait_for("action", "resource_exhaustion", "n1", "shed");
+  CHECK(eventually(cluster::patience, [&] { return in_maintenance(nodes, 0); }));
+  REQUIRE(writes.wait_for_more(20));
+  disk.make_room();
+  daemon.require_mended("resource_exhaustion", "n1", began);
+  daemon.wait_for("action", "resource_exhaustion", "n1", "unshed");
+  CHECK(eventually(cluster::patience, [&] { return !in_maintenance(nodes, 0); }));
+  writes.stop();
+  CHECK(writes.complaints() == std::vector<std::string>{});
+  CHECK(eventually(cluster::patience, [&] { return nodes.get(1, "/readyz").ok(); }));
+  for (int i = 0; i < 3; ++i)
+    CHECK(writes.what_is_lost(i) == "");
+  CHECK(daemon.stop() == 0);
+  nodes.kill_all();
+}
+
+TEST_CASE("recovery: a node of a systemd unit is started through systemctl") {
+  cluster nodes{programs(3)};
+  nodes.start_all();
+  auto leader = nodes.wait_for_leader();
+  auto victim = (leader + 1) % 3;
+  auto name = cluster::name(victim);
+  temporary_directory directory;
+  watch daemon{nodes};
+  auto config = daemon.config();
+  auto& restart = config["nodes"][static_cast<std::size_t>(victim)]["restart"];
+  // A stand-in for systemctl: it notes what it was asked for, and starts the node as the unit would.
+  auto stand_in = directory / "systemctl";
+  std::string line;
+  for (auto& part : restart["command"])
+    line += "'" + part.get<std::string>() + "' ";
+  {
+    std::ofstream script{stand_in};
+    script << "#!/bin/sh\necho \"$@\" >> " << directory / "asked"
+           << "\n"
+           << "[ \"$1\" = restart ] && setsid " << line << "< /dev/null > /dev/null 2>&1 &\nexit 0\n";
+  }
+  ::chmod(stand_in.c_str(), 0755);
+  restart = {{"systemd_unit", "coordinator@" + name + ".service"}};
+  config["systemctl"] = stand_in;
+  daemon.set_config(config);
+  daemon.start();
+  nodes.kill(victim);
+  auto started = daemon.wait_for("action", "process_crash", name, "start");
+  CHECK_MESSAGE(started["outcome"] == "done", started.dump());
+  daemon.wait_for("mended", "process_crash", name);
+  std::ifstream asked{directory / "asked"};
+  std::string words;
+  std::getline(asked, words);
+  CHECK(words == "restart coordinator@" + name + ".service");
+}
