@@ -491,7 +491,7 @@ TEST_CASE("recovery: of three states the one that differs is the wrong one, and 
     CHECK(s.told(notice::kind::mended) == 1);
   }
   SUBCASE("it does not") {
-    CHECK(s.next_word() == "state_divergence c restart");
+    CHECK(s.next_word() == "state_divergence c rebuild");
   }
 }
 

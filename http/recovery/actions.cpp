@@ -89,6 +89,8 @@ outcome actions::run(const intent& what, const observation& seen) {
       return start(*node);
     case verb::restart:
       return restart(*node);
+    case verb::rebuild:
+      return rebuild(*node);
     case verb::replace:
       return replace(*node, false);
     case verb::demote:
@@ -223,6 +225,18 @@ outcome actions::restart(const watched_node& node) {
   if (!may_go_on_(true))
     return {false, "the lease is gone"};
   return wait_until_it_answers(node, restart_process(node, config_, patience()));
+}
+
+outcome actions::rebuild(const watched_node& node) {
+  if (!may_go_on_(true))
+    return {false, "the lease is gone"};
+  auto stopped = stop_process(node, config_, patience());
+  if (!stopped.ok)
+    return stopped;
+  auto aside = set_state_aside(node);
+  // Whether or not that went well, the node is to run again.
+  auto started = wait_until_it_answers(node, start_process(node, config_, patience()));
+  return {aside.ok && started.ok, stopped.text + ", " + aside.text + ", " + started.text};
 }
 
 outcome actions::replace(const watched_node& node, bool remove_first) {

@@ -26,6 +26,7 @@ class actions {
   outcome resync(const std::string& node, const observation& seen);
   outcome start(const watched_node& node);
   outcome restart(const watched_node& node);
+  outcome rebuild(const watched_node& node);
   outcome replace(const watched_node& node, bool remove_first);
   outcome set_aside_and_join(const watched_node& node);
   outcome wait_until_it_answers(const watched_node& node, outcome so_far);

@@ -8,7 +8,8 @@ namespace {
 
 /// Those that end or begin a process, and are counted against the limit.
 bool renews_process(verb act) {
-  return act == verb::start || act == verb::restart || act == verb::replace || act == verb::demote;
+  return act == verb::start || act == verb::restart || act == verb::rebuild || act == verb::replace ||
+         act == verb::demote;
 }
 
 bool changes_nothing(verb act) {
@@ -17,7 +18,7 @@ bool changes_nothing(verb act) {
 
 /// A node that takes part is missing while it is done.
 bool takes_away(verb act) {
-  return act == verb::restart || act == verb::replace || act == verb::demote;
+  return act == verb::restart || act == verb::rebuild || act == verb::replace || act == verb::demote;
 }
 
 std::string text(std::int64_t x) {

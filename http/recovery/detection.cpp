@@ -279,9 +279,10 @@ bool detector::find_damage(const node_look& node, std::vector<symptom>& out) con
            : m.diverged   ? "the state of " + node.name + " differs from that of the others at the same index"
                           : node.name + " has set a damaged state aside and rebuilds it";
   s.progress = (node.status ? node.status->snapshot_received : -1) + static_cast<std::int64_t>(m.set_aside.size());
-  // The node does it by itself; only where it does not, a restart makes it read its files anew.
+  // The node does it by itself. Where it does not, a restart makes it read its files anew; what differs without being
+  // damaged has to be set aside for that.
   s.remedies = {{},
-                {.act = verb::restart,
+                {.act = divergence ? verb::rebuild : verb::restart,
                  .after = config_.when.rebuild_patience,
                  .allowed = config_.allow.restart_damaged,
                  .permission = "restart_damaged",

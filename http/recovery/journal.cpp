@@ -58,6 +58,8 @@ client_request request_for(const std::string& method, const std::string& path) {
   client_request request;
   request.method = method;
   request.path = path;
+  // The same again replaces itself.
+  request.applied = once::by_nature;
   request.answer_within = std::chrono::milliseconds{2'500};
   request.election_wait = std::chrono::milliseconds{2'000};
   return request;

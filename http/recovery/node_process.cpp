@@ -168,6 +168,15 @@ outcome spawn_detached(std::vector<std::string> command, const std::string& dire
   return {true, "started " + command[0]};
 }
 
+std::string time_stamp() {
+  auto now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  char stamp[32];
+  std::strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ", &parts);
+  return stamp;
+}
+
 void rest() {
   std::this_thread::sleep_for(milliseconds{20});
 }
@@ -272,14 +281,34 @@ outcome restart_process(const watched_node& node, const recovery_config& config,
   return {started.ok, stopped.text + ", " + started.text};
 }
 
+outcome set_state_aside(const watched_node& node) {
+  if (find_process(node) != 0)
+    return {false, "a process still runs on " + node.data_dir};
+  std::error_code error;
+  std::vector<std::string> names;
+  for (auto& entry : fs::directory_iterator{node.data_dir, error})
+    if (auto name = entry.path().filename().string();
+        name.starts_with("state") && name.find(".damaged-") == std::string::npos)
+      names.push_back(name);
+  // A database before its WAL: a WAL alone is never taken for a state.
+  std::sort(names.begin(), names.end());
+  auto suffix = ".damaged-" + time_stamp();
+  for (auto& name : names) {
+    auto path = fs::path{node.data_dir} / name;
+    // What stands beside a database is found by the database's name.
+    auto part = name.ends_with("-wal") || name.ends_with("-shm") ? name.substr(name.size() - 4) : std::string{};
+    auto target = path.string().substr(0, path.string().size() - part.size()) + suffix + part;
+    fs::rename(path, target, error);
+    if (error)
+      return {false, path.string() + " cannot be renamed: " + error.message()};
+  }
+  return {true, "set its state aside as " + (names.empty() ? "nothing" : names.front() + suffix)};
+}
+
 outcome set_data_aside(const watched_node& node) {
   if (find_process(node) != 0)
     return {false, "a process still runs on " + node.data_dir};
-  auto now = std::time(nullptr);
-  std::tm parts{};
-  ::gmtime_r(&now, &parts);
-  char stamp[32];
-  std::strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ", &parts);
+  auto stamp = time_stamp();
   auto target = node.data_dir + ".lost-" + stamp;
   std::error_code error;
   for (int i = 2; fs::exists(target, error); ++i)

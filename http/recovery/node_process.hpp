@@ -37,6 +37,10 @@ outcome restart_process(const watched_node& node, const recovery_config& config,
 /// Renames the data directory of a node that does not run, and removes nothing. `text` is the new name, or why not.
 outcome set_data_aside(const watched_node& node);
 
+/// Renames the files of the state of a node that does not run, as the node itself does with a damaged one: at its start
+/// it makes its state anew from its log or a peer. Its log is not touched.
+outcome set_state_aside(const watched_node& node);
+
 /// Copies what /proc tells of a process into `directory`; what cannot be read is left out.
 void keep_process_evidence(int pid, const std::string& directory);
 

@@ -43,12 +43,14 @@ enum class verb : std::uint8_t {
   resync,         ///< Give a follower the state of the leader.
   start,          ///< Start a process that does not run.
   restart,        ///< End a process, and start it again.
+  rebuild,        ///< The same, and in between set its state aside, so that it is made anew from the log or a peer.
   replace,        ///< Set the data directory aside, start anew, and let the node join as a learner.
   demote,         ///< Take the node out, and let it join anew as a learner.
 };
 
-inline constexpr std::array<std::string_view, 10> verb_words{
-    "report", "keep_evidence", "hand_over", "shed", "unshed", "resync", "start", "restart", "replace", "demote"};
+inline constexpr std::array<std::string_view, 11> verb_words{"report",  "keep_evidence", "hand_over", "shed",
+                                                             "unshed",  "resync",        "start",     "restart",
+                                                             "rebuild", "replace",       "demote"};
 
 constexpr std::string_view word(verb x) {
   return verb_words[static_cast<std::size_t>(x)];

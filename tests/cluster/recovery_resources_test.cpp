@@ -97,6 +97,76 @@ TEST_CASE("recovery: a disk that fills up is told of, load is shed, and taken on
   nodes.kill_all();
 }
 
+namespace {
+
+/// A process that gets hardly any time: it is stopped nearly always, though never for so long that it counts as silent.
+class starved {
+ public:
+  explicit starved(int pid)
+      : thread_([this, pid] {
+          while (!done_ && ::kill(pid, SIGSTOP) == 0) {
+            std::this_thread::sleep_for(700ms);
+            ::kill(pid, SIGCONT);
+            std::this_thread::sleep_for(20ms);
+          }
+        }) {}
+  ~starved() {
+    done_ = true;
+    thread_.join();
+  }
+  starved(const starved&) = delete;
+  starved& operator=(const starved&) = delete;
+
+ private:
+  std::atomic<bool> done_{false};
+  std::thread thread_;
+};
+
+}  // namespace
+
+TEST_CASE("recovery: a follower that falls behind is given the state, taken out, and joins anew as a learner") {
+  cluster nodes{programs(3, {"--log-retention-entries", "50"})};
+  nodes.start_all();
+  auto leader = nodes.wait_for_leader();
+  auto slow = (leader + 1) % 3;
+  auto name = cluster::name(slow);
+  json when{{"slow_lag_entries", 100}, {"slow_after_ms", 2000}, {"probe_timeout_ms", 3000}, {"hang_after_ms", 30000}};
+  watch daemon{nodes, {{"allow", {{"demote_slow", true}}}, {"thresholds", when}}};
+  daemon.start();
+  auto began = steady::now();
+  {
+    std::atomic<bool> done{false};
+    std::vector<std::thread> writers;
+    for (int w = 0; w < 4; ++w)
+      writers.emplace_back([&, w] {
+        for (int i = 0; !done; ++i)
+          nodes.put(leader, "key-" + std::to_string(w) + "-" + std::to_string(i % 20), std::string(8000, 'v'));
+      });
+    starved process{pid_of(nodes, slow)};
+    auto demoted = [&] {
+      daemon.wait_for("noticed", "slow_follower", name);
+      return daemon.wait_for("action", "slow_follower", name, "demote");
+    };
+    json said;
+    try {
+      said = demoted();
+    } catch (...) {
+      done = true;
+      for (auto& writer : writers)
+        writer.join();
+      throw;
+    }
+    done = true;
+    for (auto& writer : writers)
+      writer.join();
+    REQUIRE_MESSAGE(said["outcome"] == "done", said.dump());
+  }
+  CHECK(daemon.count("action", "resync") >= 1);
+  daemon.require_mended("slow_follower", name, began);
+  CHECK(eventually(cluster::patience, [&] { return nodes.get(slow, "/readyz").ok(); }));
+  CHECK(nodes.value(leader, "key-1-1").has_value());
+}
+
 TEST_CASE("recovery: a node of a systemd unit is started through systemctl") {
   cluster nodes{programs(3)};
   nodes.start_all();

@@ -241,7 +241,7 @@ TEST_CASE("recovery: a process that is stopped is restarted where that is allowe
   cluster nodes{programs(3)};
   nodes.start_all();
   auto leader = nodes.wait_for_leader();
-  watch daemon{nodes, {{"allow", {{"restart_stuck", true}}}}};
+  watch daemon{nodes, {{"allow", {{"restart_stuck", true}}}, {"thresholds", {{"start_patience_ms", 1000}}}}};
   daemon.start();
   auto name = cluster::name(leader);
   auto began = steady::now();
@@ -387,4 +387,52 @@ TEST_CASE("recovery: a term that runs away is told of, and its agreement confirm
   CHECK(nodes.status(now)["term"].get<int>() > term + 49);
   CHECK(daemon.stop() == 0);
   CHECK(daemon.count("action") == daemon.count("action", "report"));
+}
+
+TEST_CASE("recovery: a state that differs is noticed by its checksum, and seen to be replaced") {
+  cluster nodes{programs(3)};
+  nodes.start_all();
+  auto leader = nodes.wait_for_leader();
+  write_some(nodes, leader, 100, "key-");
+  auto wrong = (leader + 1) % 3;
+  auto name = cluster::name(wrong);
+  nodes.require_equal_states();
+  watch daemon{nodes};
+  daemon.hold(wrong, true);
+  daemon.start();
+  nodes.stop(wrong);
+  {
+    // A row with all checksums as they should be: no check of the file alone can find it.
+    auto path = state_file(nodes.data_dir(wrong));
+    auto incarnation = incarnation_id{};
+    {
+      database db{path, {.read_only = true}};
+      statement query{db, "SELECT incarnation FROM meta"};
+      REQUIRE(query.step());
+      incarnation = {query.number(0)};
+    }
+    auto store = state_store::open(path, {name}, incarnation, {});
+    auto meta = store->meta();
+    std::string id = "key-1", body;
+    std::uint8_t kind = 0;
+    std::uint64_t old = 0;
+    store->load([&](const row_view& row) {
+      if (row.id == id)
+        kind = row.kind, body = row.body, old = row.hash;
+    });
+    REQUIRE(old != 0);
+    body.back() = static_cast<char>(body.back() ^ 1);
+    auto hash = row_hash(kind, id, body);
+    store->write({meta.last_applied,
+                  meta.last_applied_term,
+                  meta.applied_time_ms,
+                  meta.checksum - old + hash,
+                  {{kind, id, body, hash}}});
+  }
+  auto began = steady::now();
+  daemon.hold(wrong, false);
+  daemon.wait_for("action", "process_crash", name, "start");
+  daemon.wait_for("noticed", "state_divergence", name);
+  write_some(nodes, leader, 20, "more-");
+  daemon.require_mended("state_divergence", name, began);
 }

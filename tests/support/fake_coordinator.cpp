@@ -324,9 +324,14 @@ void fake_coordinator::add_key_routes() {
       return problem(response, 412, "precondition_failed");
     keys_[request.matches[1].str()] = {++version_, request.body};
     answer(response, {{"version", version_}});
+    response.set_header("ETag", "\"" + std::to_string(version_) + "\"");
   });
   on(&httplib::Server::Delete, "/api/kv/(.+)", [this](const Request& request, Response& response) {
     std::lock_guard lock{mutex_};
+    auto found = keys_.find(request.matches[1].str());
+    auto wanted = request.get_header_value("If-Match");
+    if (!wanted.empty() && (found == keys_.end() || wanted != "\"" + std::to_string(found->second.first) + "\""))
+      return problem(response, 412, "precondition_failed");
     if (keys_.erase(request.matches[1].str()) == 0)
       return problem(response, 404, "key_not_found");
     answer(response, {{"success", true}});
