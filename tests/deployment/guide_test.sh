@@ -102,14 +102,13 @@ for n in 1 2 3; do stop "local-$n"; done
 
 echo "three nodes on three machines"
 (cd "$work" && eval "$(command_of 'head -c 32')" && chmod 600 cluster-secret && cp -p cluster-secret /etc/coordinator/)
-command_of 'head -c 32' >/dev/null
 export COORDINATOR_URL=http://a.example.org:8080,http://b.example.org:8080,http://c.example.org:8080
 cluster=$COORDINATOR_URL
 n=0
 for name in a b c; do
-  line=$(command_of 'coordinator --node-id [abc] --host 0.0.0.0' $((++n)))
+  n=$((n + 1))
+  line=$(command_of 'coordinator --node-id [abc] --host 0.0.0.0' $n)
   declare "line_$name=$line"
-  (unset COORDINATOR_URL; true)
   start $name "env -u COORDINATOR_URL $line"
 done
 for name in a b c; do until_true serves $name.example.org:8080; done
