@@ -2,9 +2,12 @@
 
 #include <doctest/doctest.h>
 
+#include <fstream>
 #include <thread>
 
+#include "http/recovery/journal.hpp"
 #include "tests/support/fake_coordinator.hpp"
+#include "tests/support/temporary_directory.hpp"
 
 using namespace coordinator;
 using namespace std::chrono_literals;
@@ -113,4 +116,34 @@ TEST_CASE("recovery lease: what is no lease is taken over after the own time") {
   lease mine{a.cluster, "mine", 300ms};
   CHECK(mine.hold() == lease::state::taken);
   CHECK(comes(mine, lease::state::held));
+}
+
+TEST_CASE("recovery log: what was done is read back from it, and nothing else") {
+  temporary_directory directory;
+  auto file = directory / "recovery.log";
+  CHECK(recovery::journal::latest_actions(file).empty());
+  {
+    recovery::journal log{file};
+    recovery::entry done;
+    done.time_ms = 7;
+    done.event = "action";
+    done.strategy = "process_crash";
+    done.node = "n1";
+    done.action = "start";
+    done.seen = "line one\nline two \xff";
+    log.add(done);
+    done.dry_run = true;
+    log.add(done);
+    done.dry_run = false;
+    done.event = "noticed";
+    log.add(done);
+  }
+  std::ofstream{file, std::ios::app} << "not ours\n[]\n{\"event\":\"action\",\"dry_run\":false,\"node\":3}\n";
+  auto found = recovery::journal::latest_actions(file);
+  REQUIRE(found.size() == 2);
+  CHECK(found[0].time_ms == 7);
+  CHECK(found[0].strategy == "process_crash");
+  CHECK(found[0].node == "n1");
+  CHECK(found[0].action == "start");
+  CHECK(found[1].node.empty());
 }

@@ -72,6 +72,9 @@ daemon::daemon(const recovery_config& config, daemon_options options, std::funct
   // Looking disturbs nobody, and so may be done beside a daemon that acts.
   if (!options_.dry_run)
     lock_state_directory();
+  // A limit holds although the daemon itself was restarted, also where no cluster is there to tell.
+  for (auto& x : journal::latest_actions(config_.state_dir + "/recovery.log"))
+    remember(x);
   journal_ = std::make_unique<journal>(config_.state_dir + "/recovery.log");
 }
 
@@ -97,6 +100,15 @@ void daemon::lock_state_directory() {
 
 milliseconds daemon::now() const {
   return std::chrono::duration_cast<milliseconds>(clock::now().time_since_epoch());
+}
+
+/// What was done before, by whomever, as if it had been done now as long ago.
+void daemon::remember(const entry& x) {
+  auto s = index_of(strategy_words, x.strategy);
+  auto v = index_of(verb_words, x.action);
+  if (s < strategy_words.size() && v < verb_words.size())
+    decisions_.acted(static_cast<strategy>(s), x.node, static_cast<verb>(v),
+                     now() - milliseconds{std::max<std::int64_t>(0, epoch_ms() - x.time_ms)});
 }
 
 bool daemon::is_mine(const std::string& node) const {
@@ -234,13 +246,7 @@ bool daemon::may_act(const intent& what) {
     case lease::state::held:
       new_lease_ = true;
       told_holder_.clear();
-      record_.learn([this](const entry& x) {
-        auto s = index_of(strategy_words, x.strategy);
-        auto v = index_of(verb_words, x.action);
-        if (s < strategy_words.size() && v < verb_words.size())
-          decisions_.acted(static_cast<strategy>(s), x.node, static_cast<verb>(v),
-                           now() - milliseconds{std::max<std::int64_t>(0, epoch_ms() - x.time_ms)});
-      });
+      record_.learn([this](const entry& x) { remember(x); });
       return false;
     case lease::state::taken:
       if (std::exchange(told_holder_, lease_.holder()) != lease_.holder())

@@ -45,6 +45,7 @@ class daemon {
   bool may_act(const intent& what);
   void act(const intent& what, const observation& seen);
   void share();
+  void remember(const entry& x);
   bool is_mine(const std::string& node) const;
   milliseconds now() const;
   void write(entry x, bool shared);

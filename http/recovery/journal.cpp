@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <vector>
@@ -65,6 +66,20 @@ client_request request_for(const std::string& method, const std::string& path) {
   return request;
 }
 
+/// What is needed of an entry to know what was done.
+entry from_json(const json& body) {
+  entry x;
+  x.time_ms = number(body, "time_ms");
+  x.event = text(body, "event");
+  x.strategy = text(body, "strategy");
+  x.node = text(body, "node");
+  x.action = text(body, "action");
+  x.outcome = text(body, "outcome");
+  x.id = text(body, "id");
+  x.dry_run = body.value("dry_run", json{}) == json(true);
+  return x;
+}
+
 }  // namespace
 
 std::string to_json_line(const entry& x) {
@@ -85,6 +100,23 @@ void journal::add(const entry& x) {
   auto line = to_json_line(x) + "\n";
   // One write a line, so that lines of two writers do not mix. A full disk must not end the daemon that reports it.
   [[maybe_unused]] auto n = ::write(file_, line.data(), line.size());
+}
+
+std::vector<entry> journal::latest_actions(const std::string& file) {
+  constexpr std::streamoff read_bytes = 1 << 20;
+  std::ifstream input{file, std::ios::binary | std::ios::ate};
+  auto size = input ? static_cast<std::streamoff>(input.tellg()) : 0;
+  input.seekg(std::max<std::streamoff>(0, size - read_bytes));
+  std::vector<entry> result;
+  for (std::string line; std::getline(input, line);) {
+    auto body = json::parse(line, nullptr, false);
+    if (!body.is_object())
+      continue;
+    auto x = from_json(body);
+    if (x.event == "action" && !x.dry_run)
+      result.push_back(std::move(x));
+  }
+  return result;
 }
 
 void shared_record::add(const entry& x) {
@@ -122,14 +154,7 @@ void shared_record::learn(const std::function<void(const entry&)>& use) {
     if (!body.is_object())
       continue;
     next_ = std::strtoull(key.c_str() + std::strlen(actions_prefix), nullptr, 10) + 1;
-    entry x;
-    x.time_ms = number(body, "time_ms");
-    x.event = text(body, "event");
-    x.strategy = text(body, "strategy");
-    x.node = text(body, "node");
-    x.action = text(body, "action");
-    x.outcome = text(body, "outcome");
-    x.id = text(body, "id");
+    auto x = from_json(body);
     if (known_.insert(x.id).second && x.event == "action")
       use(x);
   }

@@ -6,6 +6,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "http/client/client.hpp"
 #include "http/recovery/strategy.hpp"
@@ -40,6 +41,10 @@ class journal {
   journal& operator=(const journal&) = delete;
 
   void add(const entry& x);
+
+  /// The latest actions of such a file that were done and not only played through, the oldest first; none where it
+  /// cannot be read. Lines that are none of ours are passed over.
+  static std::vector<entry> latest_actions(const std::string& file);
 
  private:
   int file_ = -1;

@@ -15,9 +15,16 @@ if [ "${1:-}" != inside ]; then
 fi
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+made=()
+trap 'rm -rf "$work"; [ ${#made[@]} -eq 0 ] || rmdir "${made[@]}" 2>/dev/null || true' EXIT
 ip link set lo up
-mkdir -p "$work/units" "$work/etc" "$work/bin" "$work/home" /etc/systemd/system /etc/coordinator /var/lib/coordinator
+mkdir -p "$work/units" "$work/etc" "$work/bin" "$work/home"
+# What is mounted there is seen by this test alone; only the names are made on the system, and removed again.
+for directory in /etc/systemd/system /etc/coordinator /var/lib/coordinator; do
+  [ -d "$directory" ] && continue
+  mkdir -p "$directory"
+  made+=("$directory")
+done
 mount --bind "$work/units" /etc/systemd/system
 mount --bind "$work/etc" /etc/coordinator
 {
@@ -46,6 +53,8 @@ fail() {
 # The commands of the blocks without a language, one a line.
 commands=$(awk '/^```/ { open = !open && $0 == "```"; inside = !inside; if (!inside) open = 0; next } open' docs/deployment_guide.md |
   sed -e ':join' -e '/\\$/ { N; s/ *\\\n */ /; b join' -e '}' | sed -e 's/  *#.*//' -e '/^#/d' -e '/^$/d')
+# The backquotes are the page's own.
+# shellcheck disable=SC2016
 inline=$(grep -o '`coordctl [a-z][^`]*`' docs/deployment_guide.md | tr -d '\`' | sort -u)
 : >"$work/ran"
 
@@ -146,6 +155,7 @@ for line in "coordctl cluster" "coordctl cluster transfer" "coordctl cluster res
   until_true eval "$line"
   echo "$line" >>"$work/ran"
 done
+for directory in /etc/systemd/system /etc/coordinator; do umount "$directory"; done
 # Described on the same page, and run above under its full name.
 echo "coordctl recover" >>"$work/ran"
 

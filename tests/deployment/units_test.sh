@@ -15,8 +15,9 @@ for unit in "$root"/examples/systemd/*.service; do
   # A template is checked as one of its instances. The programs are where they were built.
   sed "s#/usr/local/bin/#$bin/#" "$unit" >"$work/${name/@./@a.}"
 done
-[ "$(ls "$work" | wc -l)" -ge 2 ]
-said=$(systemd-analyze verify --man=no "$work"/*.service 2>&1) || {
+units=("$work"/*.service)
+[ ${#units[@]} -ge 2 ]
+said=$(systemd-analyze verify --man=no "${units[@]}" 2>&1) || {
   echo "$said"
   exit 1
 }
@@ -28,4 +29,4 @@ if systemd-analyze verify --man=no "$work/coordctl-recover.service" >/dev/null 2
   echo "a unit without a program passes"
   exit 1
 fi
-echo "systemd-analyze verify: $(ls "$root"/examples/systemd/*.service | wc -l) units"
+echo "systemd-analyze verify: ${#units[@]} units"
