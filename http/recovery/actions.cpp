@@ -208,7 +208,7 @@ outcome actions::wait_until_it_answers(const watched_node& node, outcome so_far)
     if (ask_once(node.http, request_for("GET", "/livez"), config_.when.probe_timeout).ok())
       return {true, so_far.text + "; it answers"};
     // A program that ends at once says why in its log.
-    if (clock::now() - asked > config_.limits.settle / 4 && look_at_process(node, config_.state_dir).pid == 0)
+    if (clock::now() - asked > config_.limits.settle / 4 && look_at_process(node, config_).pid == 0)
       return {false, so_far.text + "; its process ended again, and its log says why"};
     std::this_thread::sleep_for(pause_between_tries);
   }
@@ -277,7 +277,8 @@ outcome actions::join(const watched_node& node, outcome so_far) {
       return {true, so_far.text + "; it joins anew as a learner"};
     std::this_thread::sleep_for(pause_between_tries);
   }
-  return {false, so_far.text + "; the cluster does not let it join: " + why(reply)};
+  return {false, so_far.text + "; the cluster does not let it join: " + why(reply) + "; coordctl cluster add " +
+                     node.name + " lets it"};
 }
 
 }  // namespace coordinator::recovery

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -211,13 +212,50 @@ outcome run_systemctl(const recovery_config& config, const std::string& what, co
   return {false, line + " ended with status " + std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : -1)};
 }
 
+/// What systemd calls the state of a unit; empty if it does not say within a second.
+std::string unit_state(const recovery_config& config, const std::string& unit) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0)
+    return {};
+  std::vector<std::string> command{config.systemctl, "show", "--property=ActiveState", "--value", unit};
+  auto arguments = pointers(command);
+  auto child = ::fork();
+  if (child == 0) {
+    auto empty = ::open("/dev/null", O_RDWR);
+    ::dup2(empty, STDIN_FILENO);
+    ::dup2(ends[1], STDOUT_FILENO);
+    ::dup2(empty, STDERR_FILENO);
+    ::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+    ::execvp(arguments[0], arguments.data());
+    ::_exit(127);
+  }
+  ::close(ends[1]);
+  std::string said;
+  pollfd readable{ends[0], POLLIN, 0};
+  constexpr int patience_ms = 1'000;
+  while (child > 0 && said.size() < 64 && ::poll(&readable, 1, patience_ms) == 1) {
+    char text[64];
+    auto n = ::read(ends[0], text, sizeof text);
+    if (n <= 0)
+      break;
+    said.append(text, static_cast<std::size_t>(n));
+  }
+  ::close(ends[0]);
+  if (child > 0) {
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+  }
+  said.erase(std::min(said.find('\n'), said.size()));
+  return said;
+}
+
 }  // namespace
 
 std::string hold_mark(const std::string& state_dir, const std::string& node) {
   return state_dir + "/hold-" + node;
 }
 
-process_look look_at_process(const watched_node& node, const std::string& state_dir) {
+process_look look_at_process(const watched_node& node, const recovery_config& config) {
   process_look look;
   look.here = true;
   look.pid = find_process(node);
@@ -225,7 +263,10 @@ process_look look_at_process(const watched_node& node, const std::string& state_
     read_usage(look);
   std::error_code error;
   look.removed = fs::exists(fs::path{node.data_dir} / "removed", error);
-  look.held = fs::exists(hold_mark(state_dir, node.name), error);
+  look.held = fs::exists(hold_mark(config.state_dir, node.name), error);
+  // A crash leaves a unit failed, or about to be started again.
+  if (look.pid == 0 && !look.held && !node.restart.systemd_unit.empty())
+    look.held = unit_state(config, node.restart.systemd_unit) == "inactive";
   struct statvfs disk {};
   if (::statvfs(node.data_dir.c_str(), &disk) == 0)
     look.disk_free_bytes = static_cast<std::int64_t>(disk.f_bavail * disk.f_frsize);

@@ -17,8 +17,9 @@ struct outcome {
 /// Called again and again while something is waited for; false gives up.
 using keep_waiting = std::function<bool()>;
 
-/// Reads /proc, the data directory and the disk. Never blocks on the node, and takes no lock of it.
-process_look look_at_process(const watched_node& node, const std::string& state_dir);
+/// Reads /proc, the data directory and the disk. Never blocks on the node, and takes no lock of it. A unit that systemd
+/// calls inactive was stopped on purpose: its node counts as held.
+process_look look_at_process(const watched_node& node, const recovery_config& config);
 
 /// The file whose being there keeps the daemon's hands off a node.
 std::string hold_mark(const std::string& state_dir, const std::string& node);

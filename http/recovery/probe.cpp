@@ -108,7 +108,7 @@ node_look prober::look_at(const watched_node& node) const {
   node_look look;
   look.name = node.name;
   if (node.host.empty() || node.host == host_)
-    look.process = look_at_process(node, config_.state_dir);
+    look.process = look_at_process(node, config_);
   auto patience = config_.when.probe_timeout;
   client one{{node.http}, once_within(patience)};
   auto live = fetch(one, "/livez", patience);

@@ -184,7 +184,8 @@ TEST_CASE("recovery: a node of a systemd unit is started through systemctl") {
     line += "'" + part.get<std::string>() + "' ";
   {
     std::ofstream script{stand_in};
-    script << "#!/bin/sh\necho \"$@\" >> " << directory / "asked"
+    script << "#!/bin/sh\n[ \"$1\" = show ] && exec cat " << directory / "state"
+           << "\necho \"$@\" >> " << directory / "asked"
            << "\n"
            << "[ \"$1\" = restart ] && setsid " << line << "< /dev/null > /dev/null 2>&1 &\nexit 0\n";
   }
@@ -192,8 +193,14 @@ TEST_CASE("recovery: a node of a systemd unit is started through systemctl") {
   restart = {{"systemd_unit", "coordinator@" + name + ".service"}};
   config["systemctl"] = stand_in;
   daemon.set_config(config);
-  daemon.start();
+  // Stopped on purpose it is left alone; what failed is started.
+  std::ofstream{directory / "state"} << "inactive\n";
   nodes.kill(victim);
+  daemon.start({"--once"});
+  daemon.wait_for([](auto& said) { return said["event"] == "daemon" && said["outcome"] == "stopped"; });
+  CHECK(daemon.count("noticed") == 0);
+  std::ofstream{directory / "state"} << "failed\n";
+  daemon.start();
   auto started = daemon.wait_for("action", "process_crash", name, "start");
   CHECK_MESSAGE(started["outcome"] == "done", started.dump());
   daemon.wait_for("mended", "process_crash", name);
