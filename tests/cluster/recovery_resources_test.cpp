@@ -105,7 +105,7 @@ class starved {
   explicit starved(int pid)
       : thread_([this, pid] {
           while (!done_ && ::kill(pid, SIGSTOP) == 0) {
-            std::this_thread::sleep_for(700ms);
+            std::this_thread::sleep_for(500ms);
             ::kill(pid, SIGCONT);
             std::this_thread::sleep_for(20ms);
           }
