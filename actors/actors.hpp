@@ -224,7 +224,7 @@ using gateway_actor = peer_gateway::extend<
     /// From the links.
     caf::reacts_to<peer_up>, caf::reacts_to<peer_down>,
     /// From the keeper.
-    caf::reacts_to<role_changed>,
+    caf::reacts_to<role_changed>, caf::reacts_to<standstill>,
     /// The port's queue has become non-empty.
     caf::reacts_to<gateway_wake>,
     /// What applying came to, for commands of this node's sessions. From the state machine.

@@ -27,12 +27,16 @@ ticket gateway::write(write_request x, milliseconds now) {
 
 ticket gateway::read(read_request x, milliseconds now) {
   const auto owner = next_ticket_++;
-  reads_.add(owner, std::move(x.what), x.linearizable, x.max_stale_ms, now + x.timeout);
+  reads_.add(owner, std::move(x.what), x.linearizable, x.max_stale_ms, now + x.timeout, out_);
   return owner;
 }
 
 ticket gateway::claim(claim_request x, milliseconds now) {
   const auto owner = next_ticket_++;
+  if (!standstill_.empty()) {
+    written_.emplace_back(owner, write_result{write_result::outcome::not_applied, standstill_, {}, {}});
+    return owner;
+  }
   // A claim counts as a heartbeat. No answer is wanted: a new leader gives every worker a period of grace anyway.
   if (const auto* to = route_.target()) {
     worker_beat beat;
@@ -81,6 +85,15 @@ ticket gateway::change_members(membership_request x, milliseconds now) {
 void gateway::role(const role_changed& x) {
   if (route_.role(x))
     repeat();
+}
+
+void gateway::stand_still(const standstill& x) {
+  standstill_ = x.reason;
+  writes_.stand_still(x.reason, written_);
+  reads_.stand_still(x.reason, out_);
+  // No work shows here any more.
+  if (!x.reason.empty())
+    end_polls(x.reason);
 }
 
 void gateway::peer_up(const node_id& id) {
@@ -209,11 +222,11 @@ void gateway::end_claim(ticket owner, write_result result) {
   out_.answers.emplace_back(owner, std::move(result));
 }
 
-void gateway::end_polls() {
+void gateway::end_polls(const std::string& reason) {
   for (auto i = claims_.begin(); i != claims_.end();) {
     auto& [owner, claim] = *i++;
     if (!claim.proposed)
-      end_claim(owner, write_result{write_result::outcome::not_applied, "shutting_down", {}, {}});
+      end_claim(owner, write_result{write_result::outcome::not_applied, reason, {}, {}});
   }
 }
 
@@ -234,7 +247,7 @@ void gateway::give_up(const char* reason) {
   for (auto& [owner, claim] : claims_)
     claim.wait_until = milliseconds{0};
   dispatch_written(milliseconds{0});
-  end_polls();
+  end_polls(reason);
   reads_.give_up_all(reason, out_);
   calls_.give_up_all(reason, out_);
 }

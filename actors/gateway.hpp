@@ -37,6 +37,7 @@ class gateway {
 
   // From this node's other actors.
   void role(const role_changed& x);
+  void stand_still(const standstill& x);
   void peer_up(const node_id& id);
   void peer_down(const node_id& id);
   /// The applied state is another one: what is in flight may be in it, and its answer kept there (rule 10).
@@ -58,7 +59,7 @@ class gateway {
   void members_changed(const membership_reply& x, milliseconds now);
 
   /// Answers the long polls that wait for work, so that their workers ask another node; the rest goes on.
-  void end_polls();
+  void end_polls(const std::string& reason);
   /// Answers everything, with what is known now.
   void give_up(const char* reason);
 
@@ -94,6 +95,7 @@ class gateway {
   gateway_writes writes_;
   gateway_reads reads_;
   gateway_calls calls_;
+  std::string standstill_;  ///< Not empty: why nothing is applied at this node.
   std::map<ticket, pending_claim> claims_;
   deadlines polls_due_;  ///< When a claim that waits for work has waited long enough.
   gateway_writes::answers written_;

@@ -120,7 +120,7 @@ void on_wake(self_pointer self) {
   for (auto& item : state.deps.intake->drain())
     std::visit(take, item);
   if (state.deps.intake->leaving())
-    state.core->end_polls();
+    state.core->end_polls("shutting_down");
   settle(self);
 }
 
@@ -211,6 +211,10 @@ gateway_actor::behavior_type gateway_behavior(self_pointer self, gateway_deps de
         settle(self);
       },
       [=](const role_changed& role) { on_role(self, role); },
+      [=](const standstill& x) {
+        self->state.core->stand_still(x);
+        settle(self);
+      },
       [=](gateway_wake) { on_wake(self); },
       [=](const applied_batch& x) { on_applied(self, x); },
       [=](const query_answers& x) {

@@ -27,8 +27,9 @@ struct write_result {
     not_applied,  ///< Never will be: no copy left the gateway, or an applied refusal proves it.
     unknown,      ///< The time-out passed while a copy was under way.
   } outcome = outcome::unknown;
-  std::string
-      reason;  ///< When not applied or unknown: no_leader, timeout, busy, unformed, shutting_down, state_replaced.
+  /// When not applied or unknown: no_leader, timeout, busy, unformed, shutting_down, state_replaced; disk_failed and
+  /// state_unusable where this node cannot apply anything for the time being, and another one can.
+  std::string reason;
   command_result result;
   log_index index;
 };
@@ -42,7 +43,8 @@ struct read_request {
 
 struct read_result {
   bool ok = false;
-  std::string reason;  ///< When not ok: no_leader, timeout, too_stale, unformed, shutting_down.
+  /// When not ok: no_leader, timeout, too_stale, unformed, shutting_down, disk_failed, state_unusable.
+  std::string reason;
   log_index applied_index;
   std::int64_t leader_contact_ms = -1;
   query_result result;

@@ -4,10 +4,26 @@
 
 namespace coordinator {
 
-void gateway_reads::add(ticket owner, query what, bool linearizable, std::int64_t max_stale_ms, milliseconds deadline) {
-  reads_[owner] = pending{std::move(what), max_stale_ms, -1};
+void gateway_reads::add(ticket owner, query what, bool linearizable, std::int64_t max_stale_ms, milliseconds deadline,
+                        gateway_output& out) {
+  reads_[owner] = pending{std::move(what), linearizable, max_stale_ms, -1};
   due_.set(owner, deadline);
-  (linearizable ? waiting_ : stale_).push_back(owner);
+  if (linearizable && !standstill_.empty())
+    fail(owner, standstill_, out);
+  else
+    (linearizable ? waiting_ : stale_).push_back(owner);
+}
+
+void gateway_reads::stand_still(const std::string& reason, gateway_output& out) {
+  standstill_ = reason;
+  if (reason.empty())
+    return;
+  std::vector<ticket> refused;
+  for (auto& [owner, read] : reads_)
+    if (read.linearizable)
+      refused.push_back(owner);
+  for (auto owner : refused)
+    fail(owner, reason, out);
 }
 
 void gateway_reads::give_up_all(const char* reason, gateway_output& out) {
@@ -105,7 +121,7 @@ std::optional<milliseconds> gateway_reads::next_wake(const gateway_route& route)
   return next;
 }
 
-void gateway_reads::fail(ticket owner, const char* reason, gateway_output& out) {
+void gateway_reads::fail(ticket owner, const std::string& reason, gateway_output& out) {
   auto i = reads_.find(owner);
   if (i == reads_.end())
     return;

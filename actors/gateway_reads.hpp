@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "actors/deadlines.hpp"
@@ -20,8 +21,12 @@ class gateway_reads {
  public:
   explicit gateway_reads(const gateway_config& config) : config_(config) {}
 
-  void add(ticket owner, query what, bool linearizable, std::int64_t max_stale_ms, milliseconds deadline);
+  void add(ticket owner, query what, bool linearizable, std::int64_t max_stale_ms, milliseconds deadline,
+           gateway_output& out);
   void give_up_all(const char* reason, gateway_output& out);
+  /// Nothing is applied here any more: a linearizable read could wait for its index in vain. They are refused, now and
+  /// until `reason` is empty; stale ones go on.
+  void stand_still(const std::string& reason, gateway_output& out);
 
   void indexed(const read_index_reply& x, gateway_route& route, milliseconds now, gateway_output& out);
   void contact(std::int64_t leader_contact_ms, gateway_output& out);
@@ -39,10 +44,11 @@ class gateway_reads {
  private:
   struct pending {
     query what;
+    bool linearizable = true;
     std::int64_t max_stale_ms = -1;
     std::int64_t leader_contact_ms = -1;
   };
-  void fail(ticket owner, const char* reason, gateway_output& out);
+  void fail(ticket owner, const std::string& reason, gateway_output& out);
   void run(ticket owner, log_index min_index, gateway_output& out);
 
   const gateway_config& config_;
@@ -58,6 +64,7 @@ class gateway_reads {
   std::vector<ticket> stale_;         ///< Wait for the next status.
   std::vector<ticket> stale_riding_;  ///< On the one under way.
   bool status_asked_ = false;
+  std::string standstill_;  ///< Not empty: why linearizable reads are refused.
 };
 
 }  // namespace coordinator

@@ -6,9 +6,10 @@
 namespace coordinator {
 
 void gateway_writes::add(request x, answers& done) {
-  if (writes_.size() >= config_.most_writes) {
+  const bool full = writes_.size() >= config_.most_writes;
+  if (full || !standstill_.empty()) {
     if (x.owner != 0)
-      done.emplace_back(x.owner, write_result{write_result::outcome::not_applied, "busy", {}, {}});
+      done.emplace_back(x.owner, write_result{write_result::outcome::not_applied, full ? "busy" : standstill_, {}, {}});
     return;
   }
   const auto id = next_id_++;
@@ -40,6 +41,17 @@ void gateway_writes::give_up_all(const char* reason, answers& done) {
     give_up(by_owner_.begin()->first, reason, done);
   while (!writes_.empty())
     drop(writes_.begin());
+}
+
+void gateway_writes::stand_still(const std::string& reason, answers& done) {
+  standstill_ = reason;
+  if (reason.empty())
+    return;
+  for (auto i = writes_.begin(); i != writes_.end();) {
+    auto here = i++;
+    if (here->second.copies == 0)
+      finish(here, write_result{write_result::outcome::not_applied, reason, {}, {}}, done);
+  }
 }
 
 void gateway_writes::rejected(const proposal_rejected& x, gateway_route& route, milliseconds now) {

@@ -38,6 +38,10 @@ class gateway_writes {
   void give_up(ticket owner, const char* reason, answers& done);
   void give_up_all(const char* reason, answers& done);
 
+  /// Nothing is applied here any more, so that no answer could be given: what has not left is refused, now and until
+  /// `reason` is empty. What has left may be applied elsewhere, and waits.
+  void stand_still(const std::string& reason, answers& done);
+
   void rejected(const proposal_rejected& x, gateway_route& route, milliseconds now);
   void applied(const std::vector<applied_command>& commands, milliseconds now, answers& done);
   /// What is under way may be lost: send it again. What nobody waits for is dropped unless this node leads.
@@ -93,6 +97,7 @@ class gateway_writes {
 
   milliseconds hold_until_{0};  ///< Send nothing before; the leader was busy.
   bool was_busy_ = false;
+  std::string standstill_;   ///< Not empty: why commands are refused.
   milliseconds open_at_{0};  ///< When to propose (again) to open a session, while none is open.
   std::uint64_t open_batch_ = 0;
 };

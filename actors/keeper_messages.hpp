@@ -57,6 +57,13 @@ struct role_changed {
   friend bool operator==(const role_changed&, const role_changed&) = default;
 };
 
+/// From the keeper to the gateway: why nothing is applied at this node any more, or that it goes on.
+struct standstill {
+  std::string reason;  ///< As answers' reasons spell it: disk_failed, state_unusable. Empty: it goes on.
+
+  friend bool operator==(const standstill&, const standstill&) = default;
+};
+
 /// From heartbeat to election: the leader is gone, do not wait out the whole time-out.
 struct suspect {
   node_id leader;

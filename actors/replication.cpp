@@ -107,9 +107,8 @@ replication_actions replication::on_ask_leave(const ask_leave& ask, instant now)
   replication_actions actions;
   campaign_leave refusal;
   refusal.retry_after = ask.timeout;
-  bool hung = writing_ && now.steady - write_progress_ >= patience();
-  bool may = formed() && role_ != node_role::leader && is_self_voter() && writable() && state_usable() && !hung &&
-             !installing_ && !removed_;
+  bool may = formed() && role_ != node_role::leader && is_self_voter() && writable() && state_usable() &&
+             !write_hangs(now) && !installing_ && !removed_;
   // A campaign whose own vote is still being saved has not begun: to give it up for the next one would, on a disk that
   // is slower than the time-outs, go on for ever.
   bool begins = held_campaign_ && held_campaign_->leave == leave_;
@@ -429,9 +428,20 @@ void replication::finish(replication_actions& actions, instant now) {
     announced_ = role;
     actions.role = role;
   }
+  if (auto still = standing_still(now); !(still == announced_standstill_)) {
+    announced_standstill_ = still;
+    actions.standstill = still;
+  }
 }
 
 // -- applying --------------------------------------------------------------------
+
+standstill replication::standing_still(instant now) const {
+  // An entry that cannot be made durable here is not applied (rule 4).
+  if (!writable() || write_hangs(now))
+    return {"disk_failed"};
+  return {state_usable() ? "" : "state_unusable"};
+}
 
 void replication::advance_apply(replication_actions& actions) {
   // An entry that is not durable here may vanish in a crash, while state.db would keep what it did (rule 4).
@@ -537,7 +547,7 @@ cluster_view replication::view(std::uint64_t request, instant now) const {
       one.match_index = durable_index_;
       one.last_contact_ms = 0;
       one.rtt_us = 0;
-      one.healthy = writable();
+      one.healthy = writable() && !write_hangs(now);
     } else if (auto i = peers_.find(m.id); i != peers_.end()) {
       auto& peer = i->second;
       one.match_index = peer.match_index;
@@ -570,8 +580,11 @@ raft_status replication::status(instant now) const {
     status.leader_contact_ms = 0;
   else if (last_heard_)
     status.leader_contact_ms = (now.steady - *last_heard_).count();
-  status.writable = writable();
+  status.writable = writable() && !write_hangs(now);
   status.disk_error = log_error_.empty() ? state_disk_error_ : log_error_;
+  if (status.disk_error.empty() && !status.writable)
+    status.disk_error =
+        "raft.db: a write has not ended for " + std::to_string((now.steady - write_progress_).count()) + " ms";
   status.removed = removed();
   status.snapshot_index = log_.base().index;
   status.state_error = state_error_;

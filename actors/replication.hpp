@@ -100,21 +100,22 @@ struct replication_actions {
   std::optional<raft_write> write;  ///< To the log writer; on_written with its number must follow.
   std::vector<load_request> loads;  ///< To the log writer; on_loaded must follow.
   std::vector<outgoing> messages;
-  std::optional<campaign_leave> campaign;     ///< To election.
-  std::optional<send_timeout_now> hand_over;  ///< To election.
-  std::optional<beat_leave> beats;            ///< To heartbeat.
-  std::optional<want_round> round;            ///< To heartbeat.
-  std::optional<role_changed> role;           ///< To whoever watches roles.
-  std::optional<installation> install;        ///< To the state machine, before `apply`.
-  std::vector<committed> apply;               ///< To the state machine.
-  std::optional<std::string> unusable;        ///< To the state machine: why its state must not be read.
-  bool checkpoint = false;                    ///< To the state writer.
-  bool copy = false;                          ///< To the state writer; on_copied must follow.
-  std::optional<std::string> noted_file;      ///< To the state writer: raft.db names this file now.
-  std::vector<copy_request> copy_reads;       ///< To the snapshot actor; on_copy_read must follow.
-  std::vector<std::string> spent_copies;      ///< To the snapshot actor: files to be removed.
-  std::vector<incoming_piece> pieces;         ///< To the snapshot actor; on_snapshot_stored or _loaded must follow.
-  std::vector<std::uint64_t> discards;        ///< To the snapshot actor.
+  std::optional<campaign_leave> campaign;             ///< To election.
+  std::optional<send_timeout_now> hand_over;          ///< To election.
+  std::optional<beat_leave> beats;                    ///< To heartbeat.
+  std::optional<want_round> round;                    ///< To heartbeat.
+  std::optional<role_changed> role;                   ///< To whoever watches roles.
+  std::optional<coordinator::standstill> standstill;  ///< To the gateway.
+  std::optional<installation> install;                ///< To the state machine, before `apply`.
+  std::vector<committed> apply;                       ///< To the state machine.
+  std::optional<std::string> unusable;                ///< To the state machine: why its state must not be read.
+  bool checkpoint = false;                            ///< To the state writer.
+  bool copy = false;                                  ///< To the state writer; on_copied must follow.
+  std::optional<std::string> noted_file;              ///< To the state writer: raft.db names this file now.
+  std::vector<copy_request> copy_reads;               ///< To the snapshot actor; on_copy_read must follow.
+  std::vector<std::string> spent_copies;              ///< To the snapshot actor: files to be removed.
+  std::vector<incoming_piece> pieces;   ///< To the snapshot actor; on_snapshot_stored or _loaded must follow.
+  std::vector<std::uint64_t> discards;  ///< To the snapshot actor.
 };
 
 /// The keeper's decisions (Raft figure 2): term, vote, log and membership, which change together or not at all, and
@@ -203,6 +204,10 @@ class replication {
   log_index commit_index() const { return commit_index_; }
   log_index durable_index() const { return durable_index_; }
   bool writable() const { return log_error_.empty() && state_disk_error_.empty(); }
+  /// Empty: the state's file can be written.
+  const std::string& state_disk_error() const { return state_disk_error_; }
+  /// Whether anything can be applied here now. Empty also where nothing is to be.
+  standstill standing_still(instant now) const;
   /// This node was a member, and a committed entry has taken it out. One that leads goes on until the others know.
   bool removed() const { return removed_ && role_ != node_role::leader; }
   /// The entry that has.
@@ -372,6 +377,8 @@ class replication {
   void fail_reads(replication_actions&);
   bool has_quorum_contact(instant now) const;
   bool makes_progress(instant now) const;
+  /// The write that is under way has taken longer than a leader may go without progress (rule 5).
+  bool write_hangs(instant now) const { return writing_ && now.steady - write_progress_ >= patience(); }
   node_id best_successor() const;
   void begin_transfer(const node_id& to, replication_actions&, instant now);
   void drive_transfer(replication_actions&, instant now);
@@ -490,6 +497,7 @@ class replication {
 
   std::uint64_t last_load_ = 0;
   role_changed announced_;
+  standstill announced_standstill_;
 };
 
 }  // namespace coordinator

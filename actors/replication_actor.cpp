@@ -176,6 +176,8 @@ void run(self_pointer self, replication_actions actions) {
     self->send(wiring.gateway, *actions.role);
     self->send(wiring.fleet, *actions.role);
   }
+  if (actions.standstill)
+    self->send(wiring.gateway, *actions.standstill);
   if (actions.campaign)
     self->send(wiring.election, std::move(*actions.campaign));
   if (actions.hand_over)
@@ -290,6 +292,7 @@ void announce_role(self_pointer self) {
   self->send(state.wiring->election, role);
   self->send(state.wiring->gateway, role);
   self->send(state.wiring->fleet, role);
+  self->send(state.wiring->gateway, state.core->standing_still(now(self)));
 }
 
 /// The disk takes writes again. What it holds is all that is certain, so the keeper begins anew from there, as after
@@ -299,6 +302,7 @@ void on_recovered(self_pointer self, log_recovered& x) {
   state.log_life = x.life;
   spdlog::warn("raft.db can be written again");
   auto handed = state.core->handed();
+  const auto state_disk_error = state.core->state_disk_error();
   state.config.needs_state = state.core->state_error();
   state.config.numbers_from = state.core->numbers_used();
   state.config.snapshot_numbers_from = state.random();
@@ -312,6 +316,8 @@ void on_recovered(self_pointer self, log_recovered& x) {
   }
   state.loaded.reset();
   build_core(self, std::move(*x.contents), handed);
+  if (!state_disk_error.empty())
+    run(self, state.core->on_disk_failed(state_disk_error, now(self)));
   run(self, state.core->on_tick(now(self)));
   announce_role(self);
   for (auto& [id, peer] : state.peers)

@@ -400,7 +400,7 @@ bool replication::has_quorum_contact(instant now) const {
 }
 
 bool replication::makes_progress(instant now) const {
-  if (writing_ && now.steady - write_progress_ >= patience())
+  if (write_hangs(now))
     return false;
   return commit_index_ == log_.last_index() || now.steady - quorum_progress_ < patience();
 }

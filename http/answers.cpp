@@ -50,6 +50,10 @@ std::string explain(const std::string& reason) {
     return "This node is being stopped.";
   if (reason == "state_replaced")
     return "This node was given a state from which it cannot tell whether the request was applied.";
+  if (reason == "disk_failed")
+    return "This node's disk takes no writes at present; another node may serve the request.";
+  if (reason == "state_unusable")
+    return "This node's state cannot be used and is being replaced; another node may serve the request.";
   if (reason == "too_stale")
     return "This node last heard from a leader longer ago than max_stale_ms allows.";
   return "The request could not be served: " + reason + ".";

@@ -170,6 +170,42 @@ TEST_CASE("replication: a disk that fails ends a leadership (rule 5)") {
   CHECK_EQ(status.disk_error, "state.db: disk I/O error");
 }
 
+TEST_CASE("replication: the gateway hears once that nothing is applied any more, why, and that it goes on") {
+  using reasons = std::vector<std::string>;
+  scripted_keeper keeper{{.log = {1}}};
+  keeper.tick();
+  CHECK(keeper.standstills.empty());
+  keeper.take(keeper->on_disk_failed("state.db: disk I/O error", keeper.now()));
+  keeper.tick();
+  CHECK_EQ(keeper.standstills, reasons{"disk_failed"});
+  keeper.take(keeper->on_disk_recovered(keeper.now()));
+  CHECK_EQ(keeper.standstills, reasons{"disk_failed", ""});
+  keeper.take(keeper->on_state_damaged("a row", keeper.now()));
+  keeper.tick();
+  CHECK_EQ(keeper.standstills, reasons{"disk_failed", "", "state_unusable"});
+}
+
+TEST_CASE("replication: a write that hangs counts as a failed disk until it ends (rule 5)") {
+  using reasons = std::vector<std::string>;
+  scripted_keeper keeper{{.log = {1}, .slow_disk = true}};
+  keeper.append('b', 1, 2, 1, {1});
+  REQUIRE(keeper.write_under_way());
+  keeper.advance(milliseconds{900});
+  keeper.tick();
+  CHECK(keeper->status(keeper.now()).writable);
+  CHECK(keeper.standstills.empty());
+  keeper.advance(milliseconds{100});
+  keeper.tick();
+  auto status = keeper->status(keeper.now());
+  CHECK_FALSE(status.writable);
+  CHECK_EQ(status.disk_error, "raft.db: a write has not ended for 1000 ms");
+  CHECK_EQ(keeper.standstills, reasons{"disk_failed"});
+  keeper.write();
+  CHECK(keeper->status(keeper.now()).writable);
+  CHECK(keeper->status(keeper.now()).disk_error.empty());
+  CHECK_EQ(keeper.standstills, reasons{"disk_failed", ""});
+}
+
 // -- leave to campaign ------------------------------------------------------------------------
 
 TEST_CASE("replication: a learner, an unformed node and another disk's namesake get no leave to campaign") {

@@ -64,20 +64,30 @@ void scripted_keeper::start() {
   config.append_bytes = options_.append_bytes;
   config.window_messages = options_.window_messages;
   config.write_bytes = options_.write_bytes;
+  config.snapshot_bytes = options_.snapshot_bytes;
+  config.snapshot_window = options_.snapshot_window;
   raft_contents contents;
   contents.node = config.self.id;
   contents.incarnation = config.self.incarnation;
   contents.state = saved;
   contents.founded = founded_;
   contents.last_index = log_index{disk.size()};
+  if (options_.base > 0) {
+    auto& last = disk.at(options_.base - 1);
+    contents.first_index = log_index{options_.base + 1};
+    contents.base = {last.index, last.term, log_index{1}, founded_->founders, last.time_ms};
+    contents.last_time_ms = last.time_ms;
+  }
   for (auto& entry : disk) {
+    if (entry.index < contents.first_index)
+      continue;
     if (contents.terms.empty() || contents.terms.back().term != entry.term)
       contents.terms.push_back({entry.index, entry.term});
     if (entry.kind == entry_kind::genesis || entry.kind == entry_kind::membership)
       contents.memberships.push_back(entry);
     contents.last_time_ms = entry.time_ms;
   }
-  if (!disk.empty())
+  if (disk.size() > options_.base)
     contents.tail.push_back(disk.back());
   core_.emplace(config, std::move(contents), log_index{options_.last_applied});
 }
@@ -110,6 +120,15 @@ void scripted_keeper::take(replication_actions actions) {
     wanted = actions.round;
   if (actions.role)
     announced = actions.role;
+  if (actions.standstill)
+    standstills.push_back(actions.standstill->reason);
+  copies_wanted += actions.copy ? 1 : 0;
+  std::move(actions.copy_reads.begin(), actions.copy_reads.end(), std::back_inserter(copy_reads));
+  std::move(actions.spent_copies.begin(), actions.spent_copies.end(), std::back_inserter(spent_copies));
+  std::move(actions.pieces.begin(), actions.pieces.end(), std::back_inserter(pieces));
+  std::move(actions.discards.begin(), actions.discards.end(), std::back_inserter(discards));
+  if (actions.install)
+    installed.push_back(*actions.install);
   if (actions.write) {
     writing_ = std::move(actions.write);
     if (!options_.slow_disk)
@@ -123,6 +142,8 @@ void scripted_keeper::write(bool all) {
     writing_.reset();
     if (done.state)
       saved = *done.state;
+    if (done.install && !done.install->keep_suffix)
+      disk.resize(done.install->base.index.value);
     if (done.truncate_from)
       disk.resize(std::min<std::size_t>(disk.size(), done.truncate_from->value - 1));
     std::move(done.entries.begin(), done.entries.end(), std::back_inserter(disk));

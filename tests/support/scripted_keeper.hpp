@@ -25,6 +25,7 @@ struct scripted_keeper_options {
   /// Terms of the entries after entry 1, which is the genesis of term 1.
   std::vector<std::uint64_t> log = {};
   std::uint64_t last_applied = 0;
+  std::uint64_t base = 0;  ///< The log begins after this entry; the state has at least all up to it.
   bool formed = true;
   std::optional<incarnation_id> incarnation = {};  ///< Where the keeper's own is not what the membership lists.
   bool learner = false;                            ///< The keeper's node is no voter.
@@ -34,6 +35,8 @@ struct scripted_keeper_options {
   std::size_t append_bytes = 64 << 10;
   std::size_t window_messages = 64;
   std::size_t write_bytes = 4 << 20;
+  std::size_t snapshot_bytes = 64 << 10;
+  std::size_t snapshot_window = 1 << 20;
 };
 
 /// One keeper, whose peers, election, heartbeat, disk and clock are the test.
@@ -109,8 +112,17 @@ class scripted_keeper {
   std::optional<beat_leave> beats;
   std::optional<want_round> wanted;
   std::optional<role_changed> announced;
+  std::vector<std::string> standstills;  // What the gateway was told of them.
   std::vector<load_request> loads;
   std::vector<log_entry> applied;
+
+  // Of the state and its copies, all that came until the test takes it away.
+  int copies_wanted = 0;
+  std::vector<copy_request> copy_reads;
+  std::vector<std::string> spent_copies;
+  std::vector<incoming_piece> pieces;
+  std::vector<std::uint64_t> discards;
+  std::vector<installation> installed;
 
   /// What raft.db holds.
   hard_state saved;
