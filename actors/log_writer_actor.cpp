@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "actors/store_attempt.hpp"
 #include "persistence/recover.hpp"
 
 namespace coordinator {
@@ -37,15 +38,9 @@ void give_up(self_pointer self, std::string error, int code, bool hopeless) {
 template <class F>
 std::string attempt(self_pointer self, F what) {
   auto& state = self->state;
-  if (!state.deps.store)
-    return state.error;
   try {
-    what(*state.deps.store);
-    return {};
-  } catch (const damaged_error& e) {
-    give_up(self, e.what(), e.code(), true);
-  } catch (const database_error& e) {
-    give_up(self, e.what(), e.code(), false);
+    return attempt_on(state.deps.store, state.error, what,
+                      [&](const std::string& why, int code, bool damaged) { give_up(self, why, code, damaged); });
   } catch (const std::exception& e) {
     // Nothing was changed: the keeper contradicts its own log, and is to begin anew from what the file holds.
     give_up(self, e.what(), 0, false);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "actors/state_machine.hpp"
+#include "actors/store_attempt.hpp"
 #include "persistence/recover.hpp"
 
 namespace coordinator {
@@ -59,18 +60,11 @@ void give_up_for_good(self_pointer self, const std::string& error) {
 template <class F>
 std::string attempt(self_pointer self, F what) {
   auto& state = self->state;
-  if (!state.deps.store)
-    return state.error;
-  try {
-    what(*state.deps.store);
-    return {};
-  } catch (const damaged_error& e) {
-    give_up(self, e.what(), e.code());
-    give_up_for_good(self, e.what());
-  } catch (const database_error& e) {
-    give_up(self, e.what(), e.code());
-  }
-  return state.error;
+  return attempt_on(state.deps.store, state.error, what, [&](const std::string& why, int code, bool damaged) {
+    give_up(self, why, code);
+    if (damaged)
+      give_up_for_good(self, why);
+  });
 }
 
 void remove_file(node_files& files, const std::string& name) {

@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 #include <httplib.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdio>
@@ -124,6 +127,22 @@ struct source {
   fake_coordinator node;
 };
 
+/// A back-up, and how it is to be restored.
+struct saved_backup {
+  saved_backup() {
+    save_options options;
+    options.file = file();
+    REQUIRE(save_snapshot(d.s, from.nodes(), options) == exit_status::ok);
+    restore.file = file();
+    restore.data_dir = from.directory / "data";
+  }
+  std::string file() const { return from.directory / "backup"; }
+
+  source from;
+  desk d;
+  restore_options restore;
+};
+
 /// The journal of a transaction that was under way in another database when its process was killed.
 std::string hot_journal(const temporary_directory& directory) {
   auto path = directory / "other.db";
@@ -228,17 +247,44 @@ TEST_CASE("coordctl snapshot save: what cannot be verified leaves no file") {
   CHECK(ending_of([&] { return save_snapshot(d.s, {{"127.0.0.1", 1}}, options); }).status == exit_status::unavailable);
 }
 
-TEST_CASE("coordctl snapshot restore: a new cluster of one node, and nothing at all for a bad file") {
+TEST_CASE("coordctl snapshot save: killed at any moment it leaves the whole file or none, and the next one works") {
   source from;
-  desk d;
   save_options options;
   options.file = from.directory / "backup";
-  REQUIRE(save_snapshot(d.s, from.nodes(), options) == exit_status::ok);
-  restore_options restore;
-  restore.file = options.file;
-  restore.data_dir = from.directory / "data";
+  int killed = 0;
+  for (useconds_t after = 0;; after += 400) {
+    REQUIRE(killed < 2000);
+    const auto child = ::fork();
+    if (child == 0) {
+      desk d;
+      auto saved = ending_of([&] { return save_snapshot(d.s, from.nodes(), options); });
+      ::_exit(saved.status == exit_status::ok ? 0 : 1);
+    }
+    ::usleep(after);
+    ::kill(child, SIGKILL);
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    if (std::filesystem::exists(options.file)) {
+      desk reader;
+      CHECK(inspect_snapshot(reader.s, options.file) == exit_status::ok);
+      std::filesystem::remove(options.file);
+    }
+    if (WIFEXITED(status)) {
+      CHECK(WEXITSTATUS(status) == 0);
+      break;
+    }
+    ++killed;
+  }
+  CHECK(killed > 2);
+  desk d;
+  CHECK(save_snapshot(d.s, from.nodes(), options) == exit_status::ok);
+}
+
+TEST_CASE("coordctl snapshot restore: a new cluster of one node, and nothing at all for a bad file") {
+  saved_backup saved;
+  auto& [from, d, restore] = saved;
   auto spoilt = from.directory / "spoilt";
-  auto bytes = bytes_of(options.file);
+  auto bytes = bytes_of(saved.file());
   bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
   std::ofstream{spoilt, std::ios::binary} << bytes;
   restore.file = spoilt;
@@ -247,7 +293,7 @@ TEST_CASE("coordctl snapshot restore: a new cluster of one node, and nothing at 
   CHECK_MESSAGE(refused.why.find("spoilt") != std::string::npos, refused.why);
   restore.file = from.directory / "absent";
   CHECK(ending_of([&] { return restore_snapshot(d.s, restore); }).status == exit_status::usage);
-  restore.file = options.file;
+  restore.file = saved.file();
   restore.node_id = "no id";
   CHECK(ending_of([&] { return restore_snapshot(d.s, restore); }).status == exit_status::usage);
   restore.node_id = "";
@@ -269,14 +315,8 @@ TEST_CASE("coordctl snapshot restore: a new cluster of one node, and nothing at 
 }
 
 TEST_CASE("coordctl snapshot restore: a directory that holds a node stays as it is") {
-  source from;
-  desk d;
-  save_options options;
-  options.file = from.directory / "backup";
-  REQUIRE(save_snapshot(d.s, from.nodes(), options) == exit_status::ok);
-  restore_options restore;
-  restore.file = options.file;
-  restore.data_dir = from.directory / "data";
+  saved_backup saved;
+  auto& [from, d, restore] = saved;
   restore.node_id = "n1";
   make_node(restore.data_dir);
   auto before = files_of(restore.data_dir);

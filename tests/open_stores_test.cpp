@@ -90,7 +90,9 @@ TEST_CASE("open stores: a damaged or missing state that the log does not reach b
     node.spoil("/state-5-1.db");
     damaged = true;
   }
-  SUBCASE("missing") { node.files->remove("state-5-1.db"); }
+  SUBCASE("missing") {
+    node.files->remove("state-5-1.db");
+  }
   for (int start = 0; start < 2; ++start) {
     auto stores = node.open();
     CHECK(stores.lost_disk == "");
@@ -100,6 +102,27 @@ TEST_CASE("open stores: a damaged or missing state that the log does not reach b
     CHECK(stores.state_file == "state-5-1.db");
   }
   CHECK(node.has_like("state-5-1.db.damaged-") == damaged);
+}
+
+TEST_CASE("open stores: a start that is cut short anywhere while it sets a damaged state aside can be made again") {
+  for (std::uint64_t operations = 0; operations < 80; ++operations) {
+    node_directory node;
+    node.make_compacted();
+    node.spoil("/state-5-1.db");
+    node.disk.stop_after(operations);
+    try {
+      node.open();
+    } catch (const std::runtime_error&) {
+    }
+    node.disk.crash();
+    CAPTURE(operations);
+    auto stores = node.open();
+    CHECK(stores.lost_disk == "");
+    CHECK(stores.needs_state != "");
+    CHECK(stores.raft);
+    CHECK(stores.state->meta().last_applied == log_index{0});
+    CHECK(node.has_like("state-5-1.db.damaged-"));
+  }
 }
 
 TEST_CASE("open stores: a state that ends before the log begins has to come from a peer") {

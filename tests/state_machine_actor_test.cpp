@@ -230,6 +230,14 @@ void install(local_node& node, std::shared_ptr<loaded_state> state, std::string 
   node.run();
 }
 
+/// Leads, with one key applied; what is written from here on is appended and not applied.
+void hold_after_first(local_node& node) {
+  node.lead();
+  node.write(local_node::put("a", "1"));
+  node.run();
+  node.keeper->hold = true;
+}
+
 /// Entries that the keeper appended and holds are in the snapshot: they are never handed over.
 void skip_log(local_node& node) {
   node.keeper->released = node.keeper->log.back().index;
@@ -273,10 +281,7 @@ TEST_CASE("state machine actor: an installed state answers the reads that waited
 TEST_CASE(
     "state machine actor: a write whose entry is inside the snapshot is answered from what is kept there (rule 10)") {
   local_node node;
-  node.lead();
-  node.write(local_node::put("a", "1"));
-  node.run();
-  node.keeper->hold = true;
+  hold_after_first(node);
   auto write = node.write(put_key{"once", "v", {}, true, false});
   node.run();
   REQUIRE_FALSE(write->has_value());
@@ -355,10 +360,7 @@ TEST_CASE("state machine actor: a new file ends what the disk of the one before 
 
 TEST_CASE("state machine actor: entries inside the installed state are passed over, those after it are applied") {
   local_node node;
-  node.lead();
-  node.write(local_node::put("a", "1"));
-  node.run();
-  node.keeper->hold = true;
+  hold_after_first(node);
   node.write(local_node::put("b", "2"));
   node.run();
   ahead snapshot{node};
@@ -393,10 +395,7 @@ TEST_CASE("state machine actor: a claim that waits gets the work that the snapsh
 
 TEST_CASE("state machine actor: a state that must not be used is neither read, nor built on, nor written") {
   local_node node;
-  node.lead();
-  node.write(local_node::put("a", "1"));
-  node.run();
-  node.keeper->hold = true;
+  hold_after_first(node);
   node.write(local_node::put("b", "2"));
   node.run();
   auto flush = node.flush();

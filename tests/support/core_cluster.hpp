@@ -48,6 +48,10 @@ class core_cluster {
   std::size_t membership_changes() const { return changed_; }
 
  private:
+  static constexpr milliseconds heartbeat_interval{50};
+  static constexpr milliseconds timeout_min{150};
+  static constexpr milliseconds timeout_max{300};
+
   using microseconds = std::chrono::microseconds;
   using peer_message =
       std::variant<append_entries, append_entries_reply, install_snapshot, install_snapshot_reply, removal_notice,
@@ -129,7 +133,7 @@ class core_cluster {
     bool answered = false;
   };
 
-  // core_cluster.cpp: time, processes, network, disk.
+  // core_cluster.cpp: time, clients and faults; core_cluster_nodes.cpp: processes and network; core_cluster_disks.cpp.
   std::uint64_t draw(std::uint64_t below) { return random_() % below; }
   bool chance(unsigned percent) { return draw(100) < percent; }
   microseconds up_to(milliseconds span) {
