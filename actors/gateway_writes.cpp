@@ -31,7 +31,7 @@ void gateway_writes::give_up(ticket owner, const char* reason, answers& done) {
     return;
   auto i = writes_.find(found->second);
   write_result result;
-  result.outcome = i->second.copies == 0 ? write_result::outcome::not_applied : write_result::outcome::unknown;
+  result.outcome = i->second.is_untried() ? write_result::outcome::not_applied : write_result::outcome::unknown;
   result.reason = reason;
   finish(i, std::move(result), done);
 }
@@ -49,7 +49,7 @@ void gateway_writes::stand_still(const std::string& reason, answers& done) {
     return;
   for (auto i = writes_.begin(); i != writes_.end();) {
     auto here = i++;
-    if (here->second.copies == 0)
+    if (here->second.is_untried())
       finish(here, write_result{write_result::outcome::not_applied, reason, {}, {}}, done);
   }
 }
@@ -132,7 +132,7 @@ void gateway_writes::repeat(const gateway_route& route) {
 
 void gateway_writes::replaced() {
   for (auto& [id, write] : writes_)
-    write.hidden = write.copies > 0 && !config_.defects.has(defect::trust_refusal_after_install);
+    write.hidden = (write.hidden || write.copies > 0) && !config_.defects.has(defect::trust_refusal_after_install);
 }
 
 void gateway_writes::expire(const gateway_route& route, milliseconds now, answers& done) {
@@ -144,7 +144,7 @@ void gateway_writes::expire(const gateway_route& route, milliseconds now, answer
       continue;
     }
     write_result result;
-    result.outcome = write.copies == 0 ? write_result::outcome::not_applied : write_result::outcome::unknown;
+    result.outcome = write.is_untried() ? write_result::outcome::not_applied : write_result::outcome::unknown;
     result.reason = was_busy_ && route.target() ? "busy" : route.why_waiting();
     finish(i, std::move(result), done);
   }
@@ -229,7 +229,6 @@ void gateway_writes::unnumber(std::uint64_t id, pending& x) {
     x.what = std::move(*decoded);
   x.bytes.clear();
   x.copies = 0;
-  x.hidden = false;
 }
 
 void gateway_writes::queue(std::uint64_t id, pending& x) {

@@ -66,10 +66,13 @@ class gateway_writes {
     milliseconds deadline{0};
     milliseconds retry_at{0};
     unsigned copies = 0;      ///< That left under the present number; none proves that it was not applied.
-    bool hidden = false;      ///< A copy under the present number may have been applied unseen.
+    bool hidden = false;      ///< A copy under any number may have been applied unseen.
     std::uint64_t batch = 0;  ///< That the last copy went in.
     command what;             ///< Without its body once it has been encoded.
     std::string bytes;        ///< Empty: it has no number.
+
+    /// Proven not to be applied.
+    bool is_untried() const { return copies == 0 && !hidden; }
   };
   using pendings = std::map<std::uint64_t, pending>;
 

@@ -297,6 +297,25 @@ TEST_CASE("gateway: once another state was installed, a closed session's refusal
   CHECK(r->proposals[0].second.commands.size() == 2);
 }
 
+TEST_CASE("gateway: what a state installed meanwhile may hold is never said to be not applied") {
+  auto r = rig::following();
+  write_request w;
+  w.body = put_key{"b", "v", {}, false, false};
+  w.idempotency_key = "key";
+  w.timeout = milliseconds{5000};
+  auto keyed = r->x->write(std::move(w), r->now);
+  r->flush();
+  r->x->replaced();
+  r->apply(40, 1, result_code::closed_session);
+  // It waits for a new session with no copy under way.
+  r->x->stand_still({"disk_failed"});
+  r->flush();
+  CHECK_FALSE(r->written(keyed));
+  r->pass(5000);
+  REQUIRE(r->written(keyed));
+  CHECK(r->written(keyed)->outcome == outcome::unknown);
+}
+
 TEST_CASE("gateway: a delayed copy of the opening proposal moves the gateway to the session it opened") {
   auto r = rig::following();
   r->put("a");
