@@ -385,6 +385,7 @@ raft_store::~raft_store() = default;
 std::unique_ptr<raft_store> raft_store::open(const std::string& path, const node_id& node,
                                              const raft_store_options& options) {
   require_whole_wal(path, options.vfs);
+  drop_wal_remains(path, options.vfs);
   auto impl = std::make_unique<implementation>(path, options);
   impl->open(node, options);
   return std::unique_ptr<raft_store>{new raft_store(std::move(impl))};

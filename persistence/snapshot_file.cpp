@@ -119,6 +119,10 @@ std::uint64_t snapshot_file::size() {
   return static_cast<std::uint64_t>(size);
 }
 
+void snapshot_file::truncate(std::uint64_t size) {
+  impl_->check(impl_->methods().xTruncate(impl_->file(), static_cast<sqlite3_int64>(size)), "truncate it");
+}
+
 void snapshot_file::sync() {
   impl_->check(impl_->methods().xSync(impl_->file(), SQLITE_SYNC_NORMAL), "sync it");
 }

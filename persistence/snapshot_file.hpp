@@ -32,6 +32,7 @@ class snapshot_file {
   /// Up to `max_bytes`; fewer at the end of the file, and none beyond it.
   std::string read(std::uint64_t offset, std::size_t max_bytes);
   std::uint64_t size();
+  void truncate(std::uint64_t size);
   /// Returns when all that was written, and the file's name, are on the disk. After it threw, nothing is known of the
   /// file any more: it is to be removed.
   void sync();

@@ -93,27 +93,33 @@ bool is_copied(snapshot_file& wal, const std::string& path, const std::string& v
   return true;
 }
 
-}  // namespace
+struct wal_content {
+  std::optional<std::string> damage;
+  std::uint64_t bytes = 0;
+  std::uint64_t whole_bytes = 0;  ///< Up to the first frame that SQLite does not take.
+};
 
-std::optional<std::string> find_wal_damage(const std::string& path, const std::string& vfs) {
+wal_content look_at_wal(const std::string& path, const std::string& vfs) {
+  wal_content found;
   auto name = path + "-wal";
   if (!snapshot_file::exists(name, vfs))
-    return std::nullopt;
+    return found;
   auto file = snapshot_file::open(name, vfs);
-  auto size = file->size();
+  found.bytes = file->size();
   wal_header header{file->read(0, header_size)};
   if (!header.valid) {
     // A header that was half written when the WAL began anew does no harm: all of the old frames were copied before.
-    if (size > header_size && !is_copied(*file, path, vfs))
-      return name + ": its header is damaged";
-    return std::nullopt;
+    if (found.bytes > header_size && !is_copied(*file, path, vfs))
+      found.damage = name + ": its header is damaged";
+    return found;
   }
 
+  found.whole_bytes = header_size;
   auto frame_size = frame_header_size + header.page_size;
   auto previous = header.stored;
   auto previous_commits = false;
   std::uint64_t number = 0, end = 0;  // The first frame that SQLite does not take.
-  for (auto at = std::uint64_t{header_size}; at + frame_size <= size; at += frame_size) {
+  for (auto at = std::uint64_t{header_size}; at + frame_size <= found.bytes; at += frame_size) {
     ++number;
     auto bytes = file->read(at, frame_size);
     std::string_view frame{bytes};
@@ -125,12 +131,31 @@ std::optional<std::string> find_wal_damage(const std::string& path, const std::s
     auto continues = of_this_wal && computed == stored;
     if (!continues && end == 0)
       end = number;
-    else if (continues && end != 0 && previous_commits)
-      return name + ": frame " + std::to_string(end) + " is damaged, and later transactions follow it";
+    if (end == 0) {
+      found.whole_bytes = at + frame_size;
+    } else if (continues && previous_commits) {
+      found.damage = name + ": frame " + std::to_string(end) + " is damaged, and later transactions follow it";
+      return found;
+    }
     previous = stored;
     previous_commits = frame.substr(8, 8) == header.salt && big_endian(frame, 4) != 0;
   }
-  return std::nullopt;
+  return found;
+}
+
+}  // namespace
+
+std::optional<std::string> find_wal_damage(const std::string& path, const std::string& vfs) {
+  return look_at_wal(path, vfs).damage;
+}
+
+void drop_wal_remains(const std::string& path, const std::string& vfs) {
+  const auto found = look_at_wal(path, vfs);
+  if (found.damage || found.whole_bytes == found.bytes)
+    return;
+  auto file = snapshot_file::open(path + "-wal", vfs);
+  file->truncate(found.whole_bytes);
+  file->sync();
 }
 
 }  // namespace coordinator

@@ -16,4 +16,10 @@ namespace coordinator {
 /// to the last transaction of all. Throws database_error when the WAL cannot be read.
 std::optional<std::string> find_wal_damage(const std::string& path, const std::string& vfs = {});
 
+/// Cuts off what the WAL holds beyond its end, unless it is damaged, and returns once that is durable. Frames of an
+/// earlier WAL are told from those of the present one by the salts in its header, and SQLite takes the salts of
+/// a header that was half written when the WAL began anew: what is left of the one before would then look
+/// like transactions that follow damage. Before a connection opens the database. Throws database_error.
+void drop_wal_remains(const std::string& path, const std::string& vfs = {});
+
 }  // namespace coordinator

@@ -107,7 +107,7 @@ class starved {
           while (!done_ && ::kill(pid, SIGSTOP) == 0) {
             std::this_thread::sleep_for(500ms);
             ::kill(pid, SIGCONT);
-            std::this_thread::sleep_for(20ms);
+            std::this_thread::sleep_for(5ms);
           }
         }) {}
   ~starved() {
@@ -140,7 +140,7 @@ TEST_CASE("recovery: a follower that falls behind is given the state, taken out,
     for (int w = 0; w < 4; ++w)
       writers.emplace_back([&, w] {
         for (int i = 0; !done; ++i)
-          nodes.put(leader, "key-" + std::to_string(w) + "-" + std::to_string(i % 20), std::string(8000, 'v'));
+          nodes.put(leader, "key-" + std::to_string(w) + "-" + std::to_string(i % 100), std::string(8000, 'v'));
       });
     starved process{pid_of(nodes, slow)};
     auto demoted = [&] {

@@ -234,6 +234,8 @@ void cluster::lose_disk(unsigned number) {
   n.disk = nullptr;
   n.disk = std::make_unique<fault_disk>("simulated-" + n.id.value, random_.next());
   n.lost = true;
+  // What comes back on it is another member.
+  n.incarnation = {};
   watch_.on_lost_disk(number);
 }
 
