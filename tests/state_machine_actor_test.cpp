@@ -428,8 +428,7 @@ TEST_CASE("state machine actor: a state that must not be used is neither read, n
   CHECK(node.keeper->digests.size() == digests + 1);
 }
 
-TEST_CASE(
-    "state machine actor: the checksum is told at every thousandth entry and once after a rest (rule 9)") {
+TEST_CASE("state machine actor: the checksum is told at every thousandth entry and once after a rest (rule 9)") {
   local_node node;
   node.lead();
   node.write(local_node::put("a", "1"));
