@@ -96,7 +96,7 @@ bool is_copied(snapshot_file& wal, const std::string& path, const std::string& v
 struct wal_content {
   std::optional<std::string> damage;
   std::uint64_t bytes = 0;
-  std::uint64_t whole_bytes = 0;  ///< Up to the first frame that SQLite does not take.
+  std::uint64_t whole_bytes = 0;  ///< Up to the end of the last transaction that SQLite takes.
 };
 
 wal_content look_at_wal(const std::string& path, const std::string& vfs) {
@@ -131,9 +131,9 @@ wal_content look_at_wal(const std::string& path, const std::string& vfs) {
     auto continues = of_this_wal && computed == stored;
     if (!continues && end == 0)
       end = number;
-    if (end == 0) {
+    if (end == 0 && big_endian(frame, 4) != 0) {
       found.whole_bytes = at + frame_size;
-    } else if (continues && previous_commits) {
+    } else if (end != 0 && continues && previous_commits) {
       found.damage = name + ": frame " + std::to_string(end) + " is damaged, and later transactions follow it";
       return found;
     }

@@ -19,7 +19,8 @@ std::optional<std::string> find_wal_damage(const std::string& path, const std::s
 /// Cuts off what the WAL holds beyond its end, unless it is damaged, and returns once that is durable. Frames of an
 /// earlier WAL are told from those of the present one by the salts in its header, and SQLite takes the salts of
 /// a header that was half written when the WAL began anew: what is left of the one before would then look
-/// like transactions that follow damage. Before a connection opens the database. Throws database_error.
+/// like transactions that follow damage. So would frames of a transaction that failed, where the next one fails in its
+/// first frame. Before a connection opens the database. Throws database_error.
 void drop_wal_remains(const std::string& path, const std::string& vfs = {});
 
 }  // namespace coordinator

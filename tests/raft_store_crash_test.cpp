@@ -303,28 +303,28 @@ TEST_CASE("raft_store: a failed write is thrown, and leaves all or nothing of it
   }
 }
 
-TEST_CASE("raft_store: what a WAL that began anew left of the one before is never taken for damage") {
+TEST_CASE("raft_store: what a WAL that began anew, or a failed transaction, left there is never taken for damage") {
   for (std::uint64_t n = 1; n <= 400; ++n) {
+    CAPTURE(n);
     fault_disk disk{"remains", n};
     auto options = options_for(disk, 1);
     auto store = raft_store::open(path, self, options);
     for (auto& write : life())
       store->write(write);
-    disk.fail_write(n);
-    try {
-      for (auto i = store->last_index().value + 1;; ++i)
-        store->write({.entries = {entry(i, 7, 9000 * (i % 3))}});
-    } catch (const database_error&) {
-    }
-    store.reset();
     options.create = false;
-    CAPTURE(n);
-    // Small ones, so that the WAL stays shorter than the one before.
-    for (int lives = 0; lives < 3; ++lives) {
-      REQUIRE_NOTHROW(store = raft_store::open(path, self, options));
-      store->write({.entries = {entry(store->last_index().value + 1, 7, 10)}});
-      disk.restart();
+    // Large entries first, then small ones, so that what comes later is shorter than what was there.
+    for (std::uint64_t lives = 0; lives < 8; ++lives) {
+      disk.fail_write(lives == 0 ? n : 1 + (n + lives * 7) % 23);
+      try {
+        for (auto i = store->last_index().value + 1;; ++i)
+          store->write({.entries = {entry(i, 7, 9000 / (1 + lives % 3) * (i % 3))}});
+      } catch (const database_error&) {
+      }
       store.reset();
+      if (lives % 3 == 2)
+        disk.restart();
+      disk.fail_write(0);
+      REQUIRE_NOTHROW(store = raft_store::open(path, self, options));
     }
   }
 }

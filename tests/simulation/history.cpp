@@ -133,7 +133,7 @@ class history {
     for (unsigned i = 0; i < nodes_->size(); ++i)
       if (!nodes_->is_member(i))
         continue;
-      else if (!nodes_->begun(i) || nodes_->machine(i).last_applied() != commit ||
+      else if (!nodes_->begun(i) || !nodes_->keeper(i).writable() || nodes_->machine(i).last_applied() != commit ||
                nodes_->machine(i).checksum() != nodes_->machine(leader).checksum())
         return false;
     return nodes_->keeper(leader).log().last_index() == commit;
