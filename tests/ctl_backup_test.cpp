@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -83,6 +84,8 @@ struct source {
   bool answer(const httplib::Request& request, httplib::Response& response) {
     if (request.path.rfind("/api/snapshots", 0) != 0)
       return false;
+    // A client that was killed may still be being answered.
+    std::lock_guard lock{mutex};
     authorization = request.get_header_value("Authorization");
     if (request.method == "DELETE") {
       ++deleted;
@@ -118,11 +121,17 @@ struct source {
 
   std::vector<endpoint> nodes() const { return {{"127.0.0.1", node.port()}}; }
 
+  std::string last_authorization() {
+    std::lock_guard lock{mutex};
+    return authorization;
+  }
+
   temporary_directory directory;
   state_meta meta;
   std::string bytes;
   std::atomic<int> spoil{0};  ///< So many pieces still come damaged.
   std::atomic<int> deleted{0};
+  std::mutex mutex;
   std::string authorization;
   fake_coordinator node;
 };
@@ -208,7 +217,7 @@ TEST_CASE("coordctl snapshot save: a file that is verified, and is not kept at t
   auto saved = ending_of([&] { return save_snapshot(d.s, from.nodes(), options); });
   REQUIRE_MESSAGE(saved.status == exit_status::ok, saved.why);
   CHECK(from.deleted == 1);
-  CHECK(from.authorization == "Bearer secret");
+  CHECK(from.last_authorization() == "Bearer secret");
   for (auto part : {"", "-wal", "-shm", "-journal"})
     CHECK_FALSE(std::filesystem::exists(options.file + ".partial" + part));
   auto perms = std::filesystem::status(options.file).permissions();
