@@ -367,6 +367,8 @@ replication_actions replication::on_snapshot_stored(std::uint64_t number, std::u
   using outcome = install_snapshot_reply::outcome;
   if (error.empty()) {
     arriving_->stored = std::max(arriving_->stored, offset);
+    // A keeper that began anew finds more stored than it has passed on.
+    arriving_->passed_on = std::max(arriving_->passed_on, arriving_->stored);
     say_of_arriving(outcome::receiving, actions);
   } else {
     // A sender is asked for another one only where this one was no good.

@@ -367,6 +367,18 @@ TEST_CASE("replication: a transfer that begins again is told how much has come, 
   CHECK_EQ(r.offsets(), offsets{300});
 }
 
+TEST_CASE("replication: a transfer goes on where a keeper before this one had got to") {
+  receiving r;
+  // raft.db was mended meanwhile: this keeper knows of no piece, and what stores them has six.
+  r.take(r.piece(0));
+  r.take(r.piece(100));
+  r.stored(600);
+  r.offsets();
+  r.take(r.piece(600));
+  r.take(r.piece(700));
+  CHECK_EQ(r.offsets(), offsets{600, 700});
+}
+
 TEST_CASE("replication: what follows a snapshot and matches it stays, and what does not goes (Raft §7)") {
   // The log reaches beyond the snapshot, which is ahead of what was committed and applied here.
   receiving r{{.log = std::vector<std::uint64_t>(24, 1), .last_applied = 3, .slow_disk = true}};
