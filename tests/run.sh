@@ -27,9 +27,14 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 1
 reports=$root/build/test-reports
 jobs=$(nproc)
+# Of so many failures the end of the output is told once more at the very end, of the others the names.
+failures_in_full=5
 passed=0
 failed=0
 remarks=()
+# Reports of ctest's with failures in them, and logs of what failed otherwise.
+failed_reports=()
+failed_logs=()
 
 say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS"; }
 remark() {
@@ -37,7 +42,66 @@ remark() {
   remarks+=("$*")
 }
 
+# Names what failed, with the end of what it wrote: whoever has only the end of the output has to find it there.
+tell_failures() {
+  local log
+  for log in "${failed_logs[@]}"; do
+    printf '\n-- failed: %s\n' "$(basename "$log" .log)"
+    tail -n 40 "$log" | cut -c 1-400
+  done
+  [ ${#failed_reports[@]} -eq 0 ] || LC_ALL=C awk -v most="$failures_in_full" '
+    function plain(text) {
+      gsub(/&lt;/, "<", text)
+      gsub(/&gt;/, ">", text)
+      gsub(/&quot;/, "\"", text)
+      gsub(/&apos;/, "\047", text)
+      gsub(/&amp;/, "\\&", text)
+      return text
+    }
+    function attribute(name) {
+      return match($0, " " name "=\"[^\"]*\"") ? plain(substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 4)) : ""
+    }
+    function tell(    i, first, told, telling) {
+      if (++failures > most) {
+        print "-- failed, too: " name
+        return
+      }
+      printf "\n-- failed: %s (%s s) %s\n", name, seconds, reason
+      first = lines > 40 ? lines - 39 : 1
+      # What doctest says of a check comes before what the nodes logged last, which may be long.
+      for (i = 1; i < first && told < 40; ++i) {
+        if (line[i] ~ /ERROR: /)
+          telling = 1
+        else if (line[i] == "")
+          telling = 0
+        if (telling && ++told)
+          print line[i]
+      }
+      if (first > 1)
+        print "[...]"
+      for (i = first; i <= lines; ++i)
+        print line[i]
+    }
+    /^\t<testcase / {
+      failing = /status="fail"/
+      name = attribute("name")
+      seconds = attribute("time")
+      reason = ""
+      lines = 0
+      next
+    }
+    !failing { next }
+    /^\t\t<failure / { reason = attribute("message"); next }
+    /^\t<\/testcase>/ { tell(); failing = 0; next }
+    {
+      sub(/^\t\t<system-out>/, "")
+      sub(/<\/system-out>$/, "")
+      line[++lines] = substr(plain($0), 1, 400)
+    }' "${failed_reports[@]}"
+}
+
 finish() {
+  tell_failures
   printf '\n'
   [ ${#remarks[@]} -eq 0 ] || printf '%s\n' "${remarks[@]}"
   printf '%d passed, %d failed\n' "$passed" "$failed"
@@ -83,6 +147,7 @@ run_tests() {
     remark "$name: ctest failed with status $status"
     failed=$((failed + 1))
   elif [ "$failed" -gt "$before" ]; then
+    failed_reports+=("$reports/$name.xml")
     remark "$name: failures; run them again with: ctest --preset $preset --rerun-failed"
   fi
 }
@@ -114,6 +179,7 @@ sanitized() {
   if [ "$status" -eq 124 ]; then
     remark "$name: left out, its build took more than the time that is left for it"
   elif [ "$status" -ne 0 ]; then
+    failed_logs+=("$reports/build-$preset.log")
     remark "$name: the build failed"
     failed=$((failed + 1))
   else
@@ -130,10 +196,11 @@ stage_http() { run_tests http release -L '^http$' -j "$jobs"; }
 stage_cluster() { run_tests cluster release -L '^cluster$'; }
 stage_other() { run_tests other release -LE '^(unit|actor|simulation|http|cluster|benchmark|trace)$' -j "$jobs"; }
 stage_demo() {
-  if ./examples/ha_cluster.sh demo; then
+  if ./examples/ha_cluster.sh demo 2>&1 | tee "$reports/demo.log"; then
     passed=$((passed + 1))
   else
     failed=$((failed + 1))
+    failed_logs+=("$reports/demo.log")
     remark "demo: failed"
   fi
 }
