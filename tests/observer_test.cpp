@@ -133,7 +133,7 @@ TEST_CASE("latency history: steps without anything are there, and old ones leave
     CHECK(point.committed == 0);
 }
 
-TEST_CASE("observer: a new leader is an event and counts; the same one again is neither") {
+TEST_CASE("observer: a new leader is an event and counts, and the same one again is neither") {
   observer watcher{node_id{"n1"}, 5};
   watcher.role(led_by("n2", 1));
   watcher.role(led_by("n2", 1));

@@ -116,7 +116,7 @@ void with_each_flip(const files& sound, const std::function<void(const std::stri
 
 }  // namespace
 
-TEST_CASE("raft_store: of 500 flipped bits none gives other contents; the end of the WAL may be missing at most") {
+TEST_CASE("raft_store: of 500 flipped bits none gives other contents, and at most the end of the WAL is missing") {
   auto sample = make_raft();
   auto stages = sample.stages.size();
   auto noticed = 0, harmless = 0, shortened = 0;

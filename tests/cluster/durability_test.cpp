@@ -365,7 +365,7 @@ TEST_CASE("durability: a tool gives a node the state of another one as JSON") {
   nodes.require_equal_states();
 }
 
-TEST_CASE("durability: past the quota new tasks are turned away until there is room again; the rest goes on") {
+TEST_CASE("durability: past the quota new tasks are turned away until there is room again, and the rest goes on") {
   cluster nodes{{.flags = {"--quota-bytes", "1M", "--retention", "1s", "--log-retention-entries", "20"}}};
   nodes.start_all();
   auto leader = nodes.wait_for_leader();

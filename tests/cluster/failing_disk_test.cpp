@@ -178,7 +178,7 @@ TEST_CASE("durability: a leader whose writes hang steps down, says so, and takes
   expect_back_in_service(nodes, leader, writes);
 }
 
-TEST_CASE("durability: a leader whose disk fails every write and sync hands over and says so; nothing is lost") {
+TEST_CASE("durability: a leader whose disk fails every write and sync hands over and says so, and nothing is lost") {
   on_own_disks<own_file_system> with;
   if (!with.are_mounted())
     return;
