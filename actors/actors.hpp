@@ -215,9 +215,11 @@ using state_writer_actor = caf::typed_actor<
     caf::reacts_to<state_writer_tick>>;
 
 /// Reads and writes the files of snapshots on their way to and from peers; it waits for the disk, so it is detached.
-/// Owns the file that is coming in. Answers the keeper: snapshot_read, snapshot_stored, snapshot_loaded.
-using snapshot_actor = caf::typed_actor<caf::reacts_to<read_snapshot>, caf::reacts_to<remove_snapshot>,
-                                        caf::reacts_to<store_snapshot>, caf::reacts_to<discard_snapshot>>;
+/// Owns the file that is coming in. Answers the keeper: snapshot_read, snapshot_checked, snapshot_stored,
+/// snapshot_loaded.
+using snapshot_actor =
+    caf::typed_actor<caf::reacts_to<read_snapshot>, caf::reacts_to<check_snapshot>, caf::reacts_to<remove_snapshot>,
+                     caf::reacts_to<store_snapshot>, caf::reacts_to<discard_snapshot>>;
 
 /// Requests in flight: batching, forwarding, retries over a failover, long polls. Durable: nothing.
 using gateway_actor = peer_gateway::extend<
@@ -295,7 +297,8 @@ using replication_actor = peer_replication::extend<
     /// From the state writer.
     caf::reacts_to<state_checkpointed>, caf::reacts_to<state_file_moved>, caf::reacts_to<state_copied>,
     /// From the actor that handles snapshots' files.
-    caf::reacts_to<snapshot_read>, caf::reacts_to<snapshot_stored>, caf::reacts_to<snapshot_loaded>,
+    caf::reacts_to<snapshot_read>, caf::reacts_to<snapshot_checked>, caf::reacts_to<snapshot_stored>,
+    caf::reacts_to<snapshot_loaded>,
     /// From the HTTP front.
     caf::reacts_to<get_raft_status>, caf::reacts_to<injected_vote>, caf::reacts_to<injected_append>,
     caf::reacts_to<injected_state>, caf::reacts_to<get_log>,

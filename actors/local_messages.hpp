@@ -207,6 +207,17 @@ struct snapshot_read {
   std::string error;
 };
 
+/// Whether a copy that this node made is whole, from its first byte to its last.
+struct check_snapshot {
+  std::string file;
+};
+
+struct snapshot_checked {
+  std::string file;
+  std::string damage;  ///< Empty: it is whole, or could not be read.
+  std::string error;   ///< Not empty: it could not be read.
+};
+
 /// A copy is of no more use.
 struct remove_snapshot {
   std::string file;
@@ -358,6 +369,8 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::state_damaged)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::own_digest)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::read_snapshot)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::snapshot_read)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::check_snapshot)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::snapshot_checked)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::remove_snapshot)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::store_snapshot)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::snapshot_stored)

@@ -112,6 +112,7 @@ struct replication_actions {
   bool checkpoint = false;                            ///< To the state writer.
   bool copy = false;                                  ///< To the state writer; on_copied must follow.
   std::optional<std::string> noted_file;              ///< To the state writer: raft.db names this file now.
+  std::optional<std::string> copy_check;              ///< To the snapshot actor; on_copy_checked must follow.
   std::vector<copy_request> copy_reads;               ///< To the snapshot actor; on_copy_read must follow.
   std::vector<std::string> spent_copies;              ///< To the snapshot actor: files to be removed.
   std::vector<incoming_piece> pieces;   ///< To the snapshot actor; on_snapshot_stored or _loaded must follow.
@@ -168,6 +169,9 @@ class replication {
 
   // The state itself (Raft §7), as its sender and as its receiver.
   replication_actions on_copied(const state_copied&, instant now);
+  /// A copy was read from end to end. Both empty: it is whole; `error`: it could not be read.
+  replication_actions on_copy_checked(const std::string& file, const std::string& damage, const std::string& error,
+                                      instant now);
   replication_actions on_copy_read(std::uint64_t request, std::string data, std::uint32_t crc, const std::string& error,
                                    instant now);
   replication_actions on_install_snapshot(install_snapshot, instant now);
@@ -263,9 +267,9 @@ class replication {
 
   /// A copy of the own state, for peers that the log cannot bring up to date. One at a time.
   struct state_copy {
-    bool ready = false;  ///< False: it is being made.
+    bool ready = false;  ///< False: it is being made, or checked.
     snapshot_info what;
-    std::string file;
+    std::string file;  ///< Empty: it is being made.
     milliseconds last_used{0};
   };
 
@@ -335,6 +339,7 @@ class replication {
   void want_compaction();
   void send_snapshot(const node_id&, progress&, replication_actions&, instant now);
   void tend_snapshots(replication_actions&, instant now);
+  void offer_copy(replication_actions&, instant now);
   void drop_copy(replication_actions&);
   bool is_wanted(const snapshot_info&) const;
   bool may_replace_arriving(const install_snapshot&, instant now) const;
@@ -483,6 +488,7 @@ class replication {
   std::optional<milliseconds> checkpoint_asked_;
   std::optional<state_copy> copy_;
   milliseconds copy_not_before_{0};
+  bool copies_doubted_ = false;  // A peer found one damaged: the next is checked here before it goes.
   std::uint64_t last_copy_ = 0;
   struct copy_read {
     node_id to;

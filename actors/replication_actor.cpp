@@ -146,6 +146,8 @@ void run_state(self_pointer self, replication_actions& actions) {
   }
   for (auto& read : actions.copy_reads)
     self->send(wiring.snapshots, read_snapshot{read.request, read.file, read.offset, read.bytes});
+  if (actions.copy_check)
+    self->send(wiring.snapshots, check_snapshot{*actions.copy_check});
   for (auto& file : actions.spent_copies)
     self->send(wiring.snapshots, remove_snapshot{file});
   for (auto& piece : actions.pieces)
@@ -553,6 +555,9 @@ replication_actor::behavior_type replication_behavior(self_pointer self, replica
       [=](const state_copied& x) { run(self, self->state.core->on_copied(x, now(self))); },
       [=](snapshot_read& x) {
         run(self, self->state.core->on_copy_read(x.request, std::move(x.data), x.crc, x.error, now(self)));
+      },
+      [=](const snapshot_checked& x) {
+        run(self, self->state.core->on_copy_checked(x.file, x.damage, x.error, now(self)));
       },
       [=](const snapshot_stored& x) {
         run(self, self->state.core->on_snapshot_stored(x.number, x.offset, x.error, x.damaged, now(self)));

@@ -109,7 +109,7 @@ void replication::send_snapshot(const node_id& id, progress& peer, replication_a
 
 replication_actions replication::on_copied(const state_copied& copied, instant now) {
   replication_actions actions;
-  bool wanted = copy_ && !copy_->ready;
+  bool wanted = copy_ && copy_->file.empty();
   bool sound = copied.error.empty() && copied.last_applied >= log_.base().index &&
                copied.last_applied <= log_.last_index() &&
                log_.term_at(copied.last_applied) == copied.last_applied_term;
@@ -121,13 +121,40 @@ replication_actions replication::on_copied(const state_copied& copied, instant n
     copy_not_before_ = now.steady + copy_retry;
     return actions;
   }
-  copy_->ready = true;
   copy_->file = copied.file;
-  copy_->last_used = now.steady;
   copy_->what = {++last_copy_, log_.base_at(copied.last_applied), copied.size, copied.checksum};
   copy_->what.base.time_ms = copied.applied_time_ms;
+  if (copies_doubted_)
+    actions.copy_check = copy_->file;
+  else
+    offer_copy(actions, now);
+  finish(actions, now);
+  return actions;
+}
+
+void replication::offer_copy(replication_actions& actions, instant now) {
+  copy_->ready = true;
+  copy_->last_used = now.steady;
   if (role_ == node_role::leader)
     replicate_all(actions, now);
+}
+
+replication_actions replication::on_copy_checked(const std::string& file, const std::string& damage,
+                                                 const std::string& error, instant now) {
+  replication_actions actions;
+  if (!copy_ || copy_->ready || copy_->file != file)
+    return actions;
+  if (damage.empty() && error.empty()) {
+    // The one before was spoilt on its way.
+    copies_doubted_ = false;
+    offer_copy(actions, now);
+  } else {
+    drop_copy(actions);
+    copy_not_before_ = now.steady + copy_retry;
+    // Two in a row that are no good: what they are copies of is not. Nobody who needs it would get a state from here.
+    if (!damage.empty())
+      lose_state("copies of the state are damaged, the last one: " + damage, actions);
+  }
   finish(actions, now);
   return actions;
 }
@@ -203,6 +230,7 @@ replication_actions replication::on_install_snapshot_reply(const install_snapsho
     case outcome::damaged:
       // What it has is newer, or this copy is no good: the next one is made anew.
       peer.snapshot.reset();
+      copies_doubted_ = copies_doubted_ || reply.result == outcome::damaged;
       drop_copy(actions);
       copy_not_before_ = now.steady + copy_retry;
       rewind(peer);
@@ -217,7 +245,7 @@ replication_actions replication::on_install_snapshot_reply(const install_snapsho
 void replication::drop_copy(replication_actions& actions) {
   if (!copy_)
     return;
-  if (copy_->ready)
+  if (!copy_->file.empty())
     actions.spent_copies.push_back(copy_->file);
   copy_.reset();
   copy_reads_.clear();
@@ -447,6 +475,7 @@ void replication::end_install(replication_actions& actions) {
   commit_index_ = std::max(commit_index_, handed_);
   actions.install = installation{arriving_->what.number, evidence_};
   state_error_.clear();
+  copies_doubted_ = false;
   evidence_.clear();
   digests_.clear();
   arriving_->stored = arriving_->what.size;

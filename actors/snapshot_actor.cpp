@@ -3,18 +3,21 @@
 #include <spdlog/spdlog.h>
 #include <sqlite3.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <utility>
 
 #include "actors/state_machine.hpp"
 #include "persistence/checksum.hpp"
+#include "persistence/verify.hpp"
 
 namespace coordinator {
 namespace {
 
 using self_pointer = snapshot_actor::stateful_pointer<snapshot_state>;
-using asker =
-    caf::typed_actor<caf::reacts_to<snapshot_read>, caf::reacts_to<snapshot_stored>, caf::reacts_to<snapshot_loaded>>;
+using asker = caf::typed_actor<caf::reacts_to<snapshot_read>, caf::reacts_to<snapshot_checked>,
+                               caf::reacts_to<snapshot_stored>, caf::reacts_to<snapshot_loaded>>;
 
 template <class T>
 void answer(self_pointer self, T x) {
@@ -51,6 +54,27 @@ void on_read(self_pointer self, const read_snapshot& x) {
   } catch (const database_error& e) {
     state.reader.reset();
     done.data.clear();
+    done.error = e.what();
+  }
+  answer(self, std::move(done));
+}
+
+void on_check(self_pointer self, const check_snapshot& x) {
+  auto& state = self->state;
+  const auto path = state.deps.files->path(x.file);
+  const auto& vfs = state.deps.files->vfs();
+  snapshot_checked done{x.file, {}, {}};
+  try {
+    if (auto problem = quick_check(path, vfs, std::atomic<bool>{false}))
+      done.damage = *problem;
+    else
+      state_reader{path, vfs}.read(
+          std::chrono::steady_clock::time_point::max(), [](const state_meta&) {}, [](const row_view&) {});
+  } catch (const damaged_error& e) {
+    done.damage = e.what();
+  } catch (const refused_error& e) {
+    done.damage = e.what();
+  } catch (const database_error& e) {
     done.error = e.what();
   }
   answer(self, std::move(done));
@@ -173,9 +197,8 @@ snapshot_actor::behavior_type snapshot_behavior(self_pointer self, snapshot_deps
   self->state.deps = std::move(deps);
   self->state.random.seed(self->state.deps.seed);
   return {
-      [=](const read_snapshot& x) { on_read(self, x); },
-      [=](const remove_snapshot& x) { on_remove(self, x); },
-      [=](const store_snapshot& x) { on_store(self, x); },
+      [=](const read_snapshot& x) { on_read(self, x); },       [=](const check_snapshot& x) { on_check(self, x); },
+      [=](const remove_snapshot& x) { on_remove(self, x); },   [=](const store_snapshot& x) { on_store(self, x); },
       [=](const discard_snapshot& x) { on_discard(self, x); },
   };
 }

@@ -22,8 +22,8 @@ struct sending {
     keeper.acknowledge('c', keeper.durable());
     keeper.refuse('b', keeper.durable() - 1, 0, 2);
   }
-  void copied() {
-    keeper.take(keeper->on_copied({"snapshot-5.db", log_index{5}, term_number{1}, 0, 7, size, {}}, keeper.now()));
+  void copied(const std::string& file = "snapshot-5.db") {
+    keeper.take(keeper->on_copied({file, log_index{5}, term_number{1}, 0, 7, size, {}}, keeper.now()));
   }
   /// The pieces that the keeper asked for are read, and what goes to b is taken.
   std::vector<install_snapshot> read() {
@@ -232,6 +232,57 @@ TEST_CASE("replication: one that installed the state gets the log from there, on
     s.keeper.acknowledge('c', s.keeper.durable());
     s.keeper.tick();
     CHECK_EQ(s.keeper.copies_wanted, 2);
+  }
+}
+
+TEST_CASE("replication: the copy after one that was found damaged is checked before it goes") {
+  sending s;
+  s.copied();
+  const auto number = s.sent().at(0).what.number;
+  s.answer(number, size, outcome::damaged);
+  CHECK(s.keeper.copies_to_check.empty());
+  s.keeper.refuse('b', s.keeper.durable(), 0, 2);
+  s.keeper.advance(milliseconds{1'000});
+  s.keeper.acknowledge('c', s.keeper.durable());
+  s.keeper.tick();
+  REQUIRE_EQ(s.keeper.copies_wanted, 2);
+  s.keeper.spent_copies.clear();
+  s.sent();
+  s.copied("snapshot-5-2.db");
+  CHECK_EQ(s.keeper.copies_to_check, std::vector<std::string>{"snapshot-5-2.db"});
+  s.keeper.tick();
+  CHECK(s.sent().empty());
+  auto checked = [&](const std::string& file, const std::string& damage, const std::string& error) {
+    s.keeper.take(s.keeper->on_copy_checked(file, damage, error, s.keeper.now()));
+  };
+  SUBCASE("it is whole: the other one was spoilt on its way") {
+    checked("snapshot-5-2.db", {}, {});
+    REQUIRE_EQ(s.sent().size(), 1);
+    CHECK_EQ(s.keeper->state_error(), "");
+    CHECK(s.keeper.spent_copies.empty());
+  }
+  SUBCASE("it is damaged, too: the state of this node is, and another one is to lead") {
+    checked("snapshot-5-2.db", "a page is torn", {});
+    CHECK_NE(s.keeper->state_error().find("a page is torn"), std::string::npos);
+    CHECK_FALSE(s.keeper.leads());
+    CHECK(s.sent().empty());
+    CHECK_EQ(s.keeper.spent_copies, std::vector<std::string>{"snapshot-5-2.db"});
+  }
+  SUBCASE("it cannot be read: another one is made") {
+    checked("snapshot-5-2.db", {}, "no such file");
+    CHECK_EQ(s.keeper->state_error(), "");
+    CHECK(s.keeper.leads());
+    CHECK_EQ(s.keeper.spent_copies, std::vector<std::string>{"snapshot-5-2.db"});
+    s.keeper.advance(milliseconds{1'000});
+    s.keeper.acknowledge('c', s.keeper.durable());
+    s.keeper.tick();
+    CHECK_EQ(s.keeper.copies_wanted, 3);
+  }
+  SUBCASE("what is said of another one does not count") {
+    checked("snapshot-5.db", "a page is torn", {});
+    CHECK_EQ(s.keeper->state_error(), "");
+    CHECK(s.keeper.leads());
+    CHECK(s.sent().empty());
   }
 }
 

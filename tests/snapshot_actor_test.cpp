@@ -203,3 +203,38 @@ TEST_CASE("snapshots: a copy is read piece by piece with the CRC of each") {
   w.say(w.snapshots, read_snapshot{1, t.copied.file, 0, 10});
   CHECK_FALSE(w.answers->reads.back().error.empty());
 }
+
+TEST_CASE("snapshots: a copy is checked from end to end") {
+  writers w;
+  transfer t{w};
+  const auto path = "/" + t.copied.file;
+  auto check = [&] {
+    w.say(w.snapshots, check_snapshot{t.copied.file});
+    return w.answers->checks.back();
+  };
+  CHECK(check().file == t.copied.file);
+  CHECK(check().damage == "");
+  CHECK(check().error == "");
+  SUBCASE("a row") {
+    w.disk.flip_bit(path, t.bytes.find("vvvvvvvv"), 2);
+    CHECK(check().damage != "");
+  }
+  SUBCASE("what no row is in") {
+    // The list of free blocks of a page, by which rows that are changed get their place.
+    auto page = 4096 * (t.bytes.find("vvvvvvvv") / 4096);
+    w.disk.flip_bit(path, page + 7, 3);
+    CHECK(check().damage != "");
+  }
+  SUBCASE("a part of it is gone") {
+    w.disk.write(path, t.bytes.substr(0, t.bytes.size() / 2));
+    CHECK(check().damage != "");
+  }
+  SUBCASE("it is gone") {
+    w.say(w.snapshots, remove_snapshot{t.copied.file});
+    CHECK(check().damage == "");
+    CHECK(check().error != "");
+  }
+  // A reader must not leave anything beside it.
+  w.say(w.snapshots, remove_snapshot{t.copied.file});
+  CHECK_FALSE(w.has_like("snapshot-"));
+}

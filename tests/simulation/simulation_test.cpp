@@ -39,8 +39,8 @@ TEST_CASE("simulation: histories that once broke a promise keep it") {
   // What a WAL that began anew had left of the one before was taken for damage (14302, 14572, 18967), and
   // then what a failed transaction had left (22830, 26194, 31801, 35708). A last read came to a node that had not yet
   // tried its disk again (29537). The faults left no disk that remembered (15316, 17981).
-  // A state that came in while raft.db was mended got no further (398).
-  std::vector<history_options> once{short_history(398, "mending")};
+  // A state that came in while raft.db was mended got no further (398). A leader sent copies of a damaged state (1051).
+  std::vector<history_options> once{short_history(398, "mending"), short_history(1051, "mending")};
   for (std::uint64_t seed : {143, 164, 5078, 14302, 14572, 15316, 17981, 18967, 22830, 26194, 29537, 31801, 35708})
     once.push_back(short_history(seed, {}));
   for (auto& options : once) {

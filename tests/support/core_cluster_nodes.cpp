@@ -267,6 +267,10 @@ void core_cluster::perform_on_state(std::size_t i, replication_actions& actions)
     });
   if (actions.copy)
     copy(i);
+  if (actions.copy_check)
+    schedule_for(i, up_to(milliseconds{30}), [this, i, file = *actions.copy_check] {
+      perform(i, nodes_[i].keeper->on_copy_checked(file, {}, {}, clock(nodes_[i])));
+    });
   for (auto& request : actions.copy_reads)
     read_copy(i, request);
   for (auto& piece : actions.pieces)

@@ -89,6 +89,7 @@ replication_actor::behavior_type fake_keeper_behavior(keeper_pointer self, std::
       [=](const state_file_moved& x) { self->state.shared->moves.push_back(x); },
       [](const state_copied&) {},
       [](const snapshot_read&) {},
+      [](const snapshot_checked&) {},
       [](const snapshot_stored&) {},
       [](const snapshot_loaded&) {},
       [=](const disk_failed& x) { self->state.shared->disk_errors.push_back(x.what); },

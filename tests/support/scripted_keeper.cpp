@@ -123,6 +123,8 @@ void scripted_keeper::take(replication_actions actions) {
   if (actions.standstill)
     standstills.push_back(actions.standstill->reason);
   copies_wanted += actions.copy ? 1 : 0;
+  if (actions.copy_check)
+    copies_to_check.push_back(*actions.copy_check);
   std::move(actions.copy_reads.begin(), actions.copy_reads.end(), std::back_inserter(copy_reads));
   std::move(actions.spent_copies.begin(), actions.spent_copies.end(), std::back_inserter(spent_copies));
   std::move(actions.pieces.begin(), actions.pieces.end(), std::back_inserter(pieces));

@@ -119,6 +119,7 @@ class scripted_keeper {
   // Of the state and its copies, all that came until the test takes it away.
   int copies_wanted = 0;
   std::vector<copy_request> copy_reads;
+  std::vector<std::string> copies_to_check;
   std::vector<std::string> spent_copies;
   std::vector<incoming_piece> pieces;
   std::vector<std::uint64_t> discards;

@@ -22,13 +22,15 @@ struct writer_answers {
   std::vector<log_written> logs;
   std::vector<log_loaded> loads;
   std::vector<snapshot_read> reads;
+  std::vector<snapshot_checked> checks;
   std::vector<snapshot_stored> stored;
   std::vector<snapshot_loaded> loaded;
 };
 
 using listener_actor =
     caf::typed_actor<caf::reacts_to<state_written>, caf::reacts_to<log_written>, caf::reacts_to<log_loaded>,
-                     caf::reacts_to<snapshot_read>, caf::reacts_to<snapshot_stored>, caf::reacts_to<snapshot_loaded>>;
+                     caf::reacts_to<snapshot_read>, caf::reacts_to<snapshot_checked>, caf::reacts_to<snapshot_stored>,
+                     caf::reacts_to<snapshot_loaded>>;
 
 inline listener_actor::behavior_type listener(listener_actor::pointer, std::shared_ptr<writer_answers> answers) {
   return {
@@ -36,6 +38,7 @@ inline listener_actor::behavior_type listener(listener_actor::pointer, std::shar
       [=](const log_written& x) { answers->logs.push_back(x); },
       [=](const log_loaded& x) { answers->loads.push_back(x); },
       [=](const snapshot_read& x) { answers->reads.push_back(x); },
+      [=](const snapshot_checked& x) { answers->checks.push_back(x); },
       [=](const snapshot_stored& x) { answers->stored.push_back(x); },
       [=](const snapshot_loaded& x) { answers->loaded.push_back(x); },
   };
