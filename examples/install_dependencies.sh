@@ -7,7 +7,7 @@ packages=(
   ccache mold clang-format
   libcaf-dev libcpp-httplib-dev libsqlite3-dev nlohmann-json3-dev doctest-dev
   libssl-dev libcli11-dev libspdlog-dev libisal-dev libxxhash-dev libboost-dev prometheus-cpp-dev libjs-chart.js
-  curl jq iproute2 procps systemd sqlite3 etcd-server gnuplot-nox
+  curl jq iproute2 procps systemd sqlite3 etcd-server gnuplot-nox valgrind
   prometheus chromium chromium-driver fonts-dejavu-core
 )
 

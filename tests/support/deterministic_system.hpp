@@ -7,6 +7,7 @@
 #include <caf/scheduler/test_coordinator.hpp>
 #include <caf/send.hpp>
 #include <chrono>
+#include <functional>
 #include <vector>
 
 #include "actors/clock.hpp"
@@ -16,7 +17,9 @@ namespace coordinator {
 /// An actor system on CAF's test scheduler: one thread, virtual time, the same order in every run.
 class deterministic_system {
  public:
-  deterministic_system() : system_(configure(config_)) {
+  /// `more` may add to the configuration.
+  explicit deterministic_system(const std::function<void(caf::actor_system_config&)>& more = {})
+      : system_(configure(config_, more)) {
     scheduler_ = dynamic_cast<caf::scheduler::test_coordinator*>(&system_.scheduler());
   }
 
@@ -40,7 +43,10 @@ class deterministic_system {
   }
 
   /// Handles messages until none is left; no time passes.
-  void run() { scheduler_->run(); }
+  void run() { handled_ += scheduler_->run(); }
+
+  /// Messages that `run` and `pass` have handled.
+  std::size_t handled() const { return handled_; }
 
   /// Handles one message; false if there is none.
   bool run_one() { return scheduler_->try_run_once(); }
@@ -65,8 +71,11 @@ class deterministic_system {
   }
 
  private:
-  static caf::actor_system_config& configure(caf::actor_system_config& config) {
+  static caf::actor_system_config& configure(caf::actor_system_config& config,
+                                             const std::function<void(caf::actor_system_config&)>& more) {
     config.set("scheduler.policy", caf::atom("testing"));
+    if (more)
+      more(config);
     return config;
   }
 
@@ -74,6 +83,7 @@ class deterministic_system {
   caf::actor_system system_;
   caf::scheduler::test_coordinator* scheduler_ = nullptr;
   std::vector<caf::strong_actor_ptr> owned_;
+  std::size_t handled_ = 0;
 };
 
 }  // namespace coordinator
