@@ -303,6 +303,6 @@ using replication_actor = peer_replication::extend<
     caf::reacts_to<get_raft_status>, caf::reacts_to<injected_vote>, caf::reacts_to<injected_append>,
     caf::reacts_to<injected_state>, caf::reacts_to<get_log>,
     /// Own timer, once a heartbeat interval.
-    caf::reacts_to<keeper_tick>>;
+    caf::reacts_to<keeper_tick>, caf::reacts_to<commit_notice_due>>;
 
 }  // namespace coordinator

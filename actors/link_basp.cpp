@@ -14,6 +14,8 @@
 #include <chrono>
 #include <limits>
 
+#include "actors/local_first.hpp"
+
 namespace coordinator {
 
 namespace {
@@ -28,6 +30,9 @@ constexpr auto basp_deadline = 500ms;
 /// All of a node's connections are published under one number; that nothing listens there is no matter to BASP.
 constexpr std::uint16_t published_port = 1;
 
+/// More than this is left to CAF's loop, which serves other connections in between.
+constexpr std::size_t sent_at_once = 64 << 10;
+
 /// Reads and writes through TLS, in the form that CAF's streams ask for.
 struct tls_policy {
   tls_session session;
@@ -41,8 +46,8 @@ struct tls_policy {
     return size == 0 ? network::rw_state::indeterminate : state_of(session.write(data, size, done));
   }
 
-  /// The socket does not announce what has been decrypted already.
-  bool must_read_more(network::native_socket, std::size_t threshold) const { return session.pending() >= threshold; }
+  /// The socket does not announce what has been read from it already.
+  bool must_read_more(network::native_socket, std::size_t) const { return session.has_pending(); }
 
  private:
   static network::rw_state state_of(tls_session::progress x) {
@@ -53,9 +58,26 @@ struct tls_policy {
 class tls_stream final : public network::stream {
  public:
   tls_stream(network::default_multiplexer& multiplexer, file_descriptor socket, tls_session session)
-      : stream(multiplexer, socket.release()), policy_{std::move(session)} {}
+      : stream(multiplexer, socket.release()), policy_{std::move(session)} {
+    policy_.session.read_ahead();
+  }
 
   void handle_event(network::operation op) override { handle_event_impl(op, policy_); }
+
+  /// Sends what the socket takes at once: CAF's own would first wait for the socket to say that it takes something,
+  /// which costs four system calls a message. An error is found again by the loop, which knows whom to tell.
+  void send(const manager_ptr& manager) {
+    auto& bytes = wr_buf();
+    if (!state_.writing && !state_.shutting_down && !state_.ack_writes && bytes.size() <= sent_at_once) {
+      std::size_t sent = 0;
+      std::size_t more = 0;
+      while (sent < bytes.size() &&
+             policy_.session.write(bytes.data() + sent, bytes.size() - sent, more) == tls_session::progress::done)
+        sent += more;
+      bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(sent));
+    }
+    flush(manager);
+  }
 
   /// CAF's own would wait until the other side has read everything and closed its end, which a hung peer never does;
   /// the node could then not even stop.
@@ -94,7 +116,7 @@ class tls_scribe final : public caf::io::scribe {
     stream_.graceful_shutdown();
     detach(&stream_.backend(), false);
   }
-  void flush() override { stream_.flush(this); }
+  void flush() override { stream_.send(this); }
   std::string addr() const override {
     auto x = network::remote_addr_of_fd(stream_.fd());
     return x ? *x : std::string{};
@@ -152,7 +174,8 @@ void configure_basp(caf::actor_system_config& config) {
   config.set("middleman.heartbeat-interval", caf::timespan{200ms});
   config.set("middleman.connection-timeout", caf::timespan{1500ms});
   config.set("middleman.enable-automatic-connections", false);
-  config.set("scheduler.policy", caf::atom("sharing"));
+  config.set("middleman.workers", std::size_t{0});
+  use_local_first(config);
 }
 
 link_gate::admit_function admit_to_basp(caf::actor_system& system, caf::strong_actor_ptr published,

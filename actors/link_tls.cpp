@@ -141,8 +141,12 @@ tls_session::progress tls_session::write(const void* data, std::size_t size, std
   return judge(result);
 }
 
-std::size_t tls_session::pending() const {
-  return static_cast<std::size_t>(SSL_pending(ssl_.get()));
+void tls_session::read_ahead() {
+  SSL_set_read_ahead(ssl_.get(), 1);
+}
+
+bool tls_session::has_pending() const {
+  return SSL_has_pending(ssl_.get()) == 1;
 }
 
 std::string handshake_until(tls_session& session, int fd, std::chrono::steady_clock::time_point deadline) {

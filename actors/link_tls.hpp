@@ -90,8 +90,11 @@ class tls_session {
   /// Reads or writes some bytes, and says how many in `done`.
   progress read(void* data, std::size_t size, std::size_t& done);
   progress write(const void* data, std::size_t size, std::size_t& done);
-  /// Bytes that have been decrypted and wait to be read; the socket will not announce them.
-  std::size_t pending() const;
+  /// Once the handshake is over: takes from the socket what there is, instead of a record's head and then its body.
+  void read_ahead();
+  /// Something has been taken from the socket and not been read yet, if only a part of a record. The socket will not
+  /// announce it.
+  bool has_pending() const;
 
   /// Why it failed, for people.
   const std::string& error() const { return error_; }

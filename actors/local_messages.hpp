@@ -48,6 +48,9 @@ struct election_timeout {
 };
 struct heartbeat_tick {};
 struct keeper_tick {};
+
+/// Timer: replication::on_commit_notice.
+struct commit_notice_due {};
 struct flush_tick {};
 struct log_writer_tick {};
 struct state_writer_tick {
@@ -315,6 +318,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::cluster_known)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::election_timeout)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::heartbeat_tick)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::keeper_tick)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::commit_notice_due)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::flush_tick)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::gateway_tick)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(coordinator::fleet_tick)

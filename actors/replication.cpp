@@ -419,6 +419,7 @@ void replication::finish(replication_actions& actions, instant now) {
     release_campaign(actions, now);
   flush_write(actions, now);
   advance_apply(actions);
+  want_notice(actions);
   follow_members();
   // A membership is effective as soon as it is appended, and no longer once it is cut off (rule 8).
   if (role_ == node_role::follower || role_ == node_role::learner)

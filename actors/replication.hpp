@@ -109,6 +109,7 @@ struct replication_actions {
   std::optional<installation> install;                ///< To the state machine, before `apply`.
   std::vector<committed> apply;                       ///< To the state machine.
   std::optional<std::string> unusable;                ///< To the state machine: why its state must not be read.
+  bool commit_notice = false;                         ///< on_commit_notice is to be called a few milliseconds later.
   bool checkpoint = false;                            ///< To the state writer.
   bool copy = false;                                  ///< To the state writer; on_copied must follow.
   std::optional<std::string> noted_file;              ///< To the state writer: raft.db names this file now.
@@ -190,6 +191,8 @@ class replication {
 
   /// Once a heartbeat interval: check-quorum, progress, renewal of leave, retransmission.
   replication_actions on_tick(instant now);
+  /// Peers that no append has told so in the meantime hear how far the log is committed.
+  replication_actions on_commit_notice(instant now);
 
   /// Begins the life of a cluster that all founders have agreed on: entry 1 of term 1. `formation` is what is
   /// to be saved with it.
@@ -242,6 +245,7 @@ class replication {
     std::deque<flight> flights;
     std::size_t flight_bytes = 0;
     log_index told_commit;
+    log_index awaits_commit;  ///< Its clients wait for the commitment of this entry.
     milliseconds last_sent{0};
     std::optional<milliseconds> last_contact;  ///< When its last answer came in, or when that round began.
     std::uint64_t load = 0;                    ///< The read of raft.db it waits for; 0: none.
@@ -374,6 +378,9 @@ class replication {
   void append_own(entry_kind, std::string payload, instant now);
   void replicate_all(replication_actions&, instant now);
   void replicate(const node_id&, progress&, replication_actions&, instant now);
+  void tell_commit(const node_id& id, progress& peer, replication_actions& actions);
+  bool lacks_commit(const progress& peer) const;
+  void want_notice(replication_actions& actions);
   void send_append(const node_id&, progress&, std::vector<log_entry>, replication_actions&, instant now);
   void rewind(progress&);
   bool advance_commit(replication_actions&, instant now);
@@ -422,6 +429,7 @@ class replication {
   std::optional<milliseconds> last_heard_;  // From any leader; for the eye only.
   log_index matched_;                       // What an append of current_term proved to be equal to the leader's log.
   bool owes_acknowledgement_ = false;
+  bool notice_wanted_ = false;  ///< on_commit_notice will be called.
   std::vector<injected_acknowledgement> injected_;
 
   // Saving: one write under way, the next one gathered meanwhile (group commit).

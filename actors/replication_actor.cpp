@@ -19,6 +19,8 @@ constexpr std::uint64_t people_read = std::uint64_t{1} << 63;
 constexpr std::size_t people_read_bytes = 4 << 20;
 // How often, in ticks, a node says where it stands while its cluster is being founded.
 constexpr unsigned formation_ticks = 4;
+// How long word of commitment waits for an append that carries it.
+constexpr milliseconds commit_notice_delay{5};
 
 instant now(self_pointer self) {
   return {self->state.clock.steady(), self->state.clock.wall_ms()};
@@ -170,6 +172,8 @@ void run(self_pointer self, replication_actions actions) {
     self->send(wiring.log_writer, load_log{load.request, load.from, load.to, load.max_bytes});
   for (auto& message : actions.messages)
     std::visit(deliver{self, message.to}, message.what);
+  if (actions.commit_notice)
+    self->delayed_send(self, commit_notice_delay, commit_notice_due{});
   // The role goes first: what follows is meant for one who knows it.
   if (actions.role) {
     log_role(self, *actions.role);
@@ -571,6 +575,7 @@ replication_actor::behavior_type replication_behavior(self_pointer self, replica
       [=](get_log& ask) { on_get_log(self, std::move(ask)); },
       // The timer.
       [=](keeper_tick) { on_tick(self); },
+      [=](commit_notice_due) { run(self, self->state.core->on_commit_notice(now(self))); },
   };
 }
 

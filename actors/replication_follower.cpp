@@ -102,7 +102,9 @@ replication_actions replication::on_append_entries(append_entries append, const 
     injected_.push_back({to, append.term, proven});
   else if (!append.commit_only)
     owes_acknowledgement_ = true;
-  acknowledge(actions);
+  // What is still to be written is acknowledged when that is done; before, there is nothing new to say.
+  if (proven <= durable_index_ || to.injected != 0 || config_.defects.has(defect::acknowledge_before_saved))
+    acknowledge(actions);
   finish(actions, now);
   return actions;
 }

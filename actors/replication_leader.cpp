@@ -30,6 +30,7 @@ void replication::become_leader(replication_actions& actions, instant now) {
     peer.flights.clear();
     peer.flight_bytes = 0;
     peer.told_commit = {};
+    peer.awaits_commit = {};
     peer.last_contact.reset();
     peer.load = 0;
     peer.needs_state = false;
@@ -103,6 +104,8 @@ replication_actions replication::on_propose(propose batch, instant now) {
     append_own(entry_kind::command, std::move(command), now);
   }
   uncommitted_.push_back({log_.last_index(), bytes});
+  if (auto i = peers_.find(batch.from.id); i != peers_.end())
+    i->second.awaits_commit = log_.last_index();
   uncommitted_bytes_ += bytes;
   replicate_all(actions, now);
   finish(actions, now);
@@ -145,14 +148,42 @@ void replication::replicate(const node_id& id, progress& peer, replication_actio
     }
     send_append(id, peer, std::move(*entries), actions, now);
   }
-  // With nothing else under way that would carry it, word of commitment goes by itself.
-  if (peer.flights.empty() && !peer.probing && peer.load == 0 && peer.match_index >= log_.base().index &&
-      peer.told_commit < std::min(commit_index_, peer.match_index)) {
-    append_entries notice{
-        config_.self, state_.current_term, peer.match_index, log_.term_at(peer.match_index), {}, commit_index_, true};
-    peer.told_commit = commit_index_;
-    actions.messages.push_back({{id, 0}, std::move(notice)});
-  }
+  if (peer.told_commit < std::min(peer.awaits_commit, commit_index_))
+    tell_commit(id, peer, actions);
+}
+
+/// Word of commitment by itself, where no append is there to carry it.
+void replication::tell_commit(const node_id& id, progress& peer, replication_actions& actions) {
+  if (!peer.up || peer.probing || peer.load != 0 || peer.match_index < log_.base().index)
+    return;
+  append_entries notice{
+      config_.self, state_.current_term, peer.match_index, log_.term_at(peer.match_index), {}, commit_index_, true};
+  peer.told_commit = commit_index_;
+  actions.messages.push_back({{id, 0}, std::move(notice)});
+}
+
+bool replication::lacks_commit(const progress& peer) const {
+  return peer.up && peer.flights.empty() && !peer.probing && peer.load == 0 &&
+         peer.told_commit < std::min(commit_index_, peer.match_index);
+}
+
+replication_actions replication::on_commit_notice(instant now) {
+  replication_actions actions;
+  notice_wanted_ = false;
+  if (role_ == node_role::leader)
+    for (auto& [id, peer] : peers_)
+      if (lacks_commit(peer))
+        tell_commit(id, peer, actions);
+  finish(actions, now);
+  return actions;
+}
+
+/// The next append carries it as well, and usually comes before this falls due.
+void replication::want_notice(replication_actions& actions) {
+  if (notice_wanted_ || role_ != node_role::leader)
+    return;
+  notice_wanted_ = std::any_of(peers_.begin(), peers_.end(), [this](auto& x) { return lacks_commit(x.second); });
+  actions.commit_notice = notice_wanted_;
 }
 
 void replication::send_append(const node_id& id, progress& peer, std::vector<log_entry> entries,
@@ -311,6 +342,9 @@ void replication::answer_reads(std::uint64_t up_to, replication_actions& actions
     auto& read = reads_.front();
     actions.messages.push_back(
         {{read.request.from.id, 0}, read_index_reply{config_.self, read.request.request, true, read.index, leader_}});
+    // It waits until it has applied that far.
+    if (auto i = peers_.find(read.request.from.id); i != peers_.end() && i->second.told_commit < read.index)
+      tell_commit(i->first, i->second, actions);
     reads_.pop_front();
   }
 }

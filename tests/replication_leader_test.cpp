@@ -169,20 +169,75 @@ TEST_CASE("replication: a peer that is no member is not written to, and harms no
   CHECK(keeper.leads());
 }
 
-TEST_CASE("replication: idle followers are told of commitment at once, and not twice") {
+TEST_CASE("replication: idle followers are told of commitment a little later, and not twice") {
   auto keeper = leader();
+  keeper.commit_notice();
+  keeper.take_said<append_entries>();
+  CHECK_EQ(keeper.notices_wanted, 0);
   keeper.propose({"x"});
   keeper.take_said<append_entries>();
   keeper.acknowledge('b', 4);
-  auto notice = keeper.said_to<append_entries>('b');
-  REQUIRE(notice);
-  CHECK(notice->commit_only);
-  CHECK_EQ(notice->leader_commit, log_index{4});
-  CHECK_EQ(notice->prev_log_index, log_index{4});
+  CHECK_FALSE(keeper.said<append_entries>());
+  CHECK_EQ(keeper.notices_wanted, 1);
   keeper.acknowledge('c', 4);
+  CHECK_EQ(keeper.notices_wanted, 1);
+  keeper.commit_notice();
+  auto sent = keeper.take_said<append_entries>();
+  REQUIRE_EQ(sent.size(), 2);
+  for (auto& [to, notice] : sent) {
+    CHECK(notice.commit_only);
+    CHECK_EQ(notice.leader_commit, log_index{4});
+    CHECK_EQ(notice.prev_log_index, log_index{4});
+  }
+  CHECK_EQ(keeper.notices_wanted, 0);
+  keeper.commit_notice();
+  CHECK_FALSE(keeper.said<append_entries>());
+}
+
+TEST_CASE("replication: an append tells of commitment as well, and then nothing else does") {
+  auto keeper = leader();
+  keeper.commit_notice();
+  keeper.propose({"x"});
+  keeper.acknowledge('b', 4);
+  keeper.acknowledge('c', 4);
+  keeper.take_said<append_entries>();
+  keeper.propose({"y"});
+  CHECK_EQ(keeper.said_to<append_entries>('b')->leader_commit, log_index{4});
+  keeper.commit_notice();
+  CHECK_FALSE(keeper.said<append_entries>());
+}
+
+TEST_CASE("replication: whose clients wait for a commitment is told at once, though more is under way to it") {
+  auto keeper = leader();
+  keeper.commit_notice();
+  propose batch{member_sender('c'), 1, {"x"}};
+  keeper.take(keeper->on_propose(batch, keeper.now()));
+  keeper.take_said<append_entries>();
+  keeper.acknowledge('b', 4);
   auto sent = keeper.take_said<append_entries>();
   REQUIRE_EQ(sent.size(), 1);
   CHECK_EQ(sent[0].first, member_id('c'));
+  CHECK(sent[0].second.commit_only);
+  CHECK_EQ(sent[0].second.leader_commit, log_index{4});
+  // Not beyond what the peer is known to have: its own log says whether that is all.
+  CHECK_EQ(sent[0].second.prev_log_index, log_index{3});
+}
+
+TEST_CASE("replication: whose reads wait for an entry is told at once that it is committed") {
+  auto keeper = leader();
+  keeper.commit_notice();
+  keeper.propose({"x"});
+  keeper.acknowledge('b', 4);
+  keeper.acknowledge('c', 4);
+  keeper.take_said<append_entries>();
+  keeper.take(keeper->on_read_index({member_sender('b'), 7}, keeper.now()));
+  REQUIRE(keeper.wanted);
+  keeper.round(keeper.wanted->read, {'c'});
+  CHECK_EQ(keeper.said_to<read_index_reply>('b')->index, log_index{4});
+  auto sent = keeper.take_said<append_entries>();
+  REQUIRE_EQ(sent.size(), 1);
+  CHECK_EQ(sent[0].first, member_id('b'));
+  CHECK_EQ(sent[0].second.leader_commit, log_index{4});
 }
 
 TEST_CASE("replication: a beat says no more than its peer is known to have (rule 4)") {

@@ -124,8 +124,7 @@ TEST_CASE("rule 2: entries are durable before they are acknowledged") {
     scripted_keeper keeper{{.defects = defects, .log = {1}, .slow_disk = true}};
     keeper.append('b', 1, 2, 1, {1, 1});
     auto reply = keeper.said_to<append_entries_reply>('b');
-    REQUIRE(reply);
-    bool lost = reply->match_index.value > keeper.disk.size();
+    bool lost = reply && reply->match_index.value > keeper.disk.size();
     keeper.write();
     auto later = keeper.said_to<append_entries_reply>('b');
     return !lost && later && later->match_index == log_index{4};

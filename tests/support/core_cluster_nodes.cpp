@@ -218,6 +218,8 @@ void core_cluster::perform(std::size_t i, replication_actions actions) {
     load(i, request);
   for (auto& message : actions.messages)
     std::visit([&](auto& m) { send(i, message.to.node, std::move(m)); }, message.what);
+  if (actions.commit_notice)
+    schedule_for(i, milliseconds{5}, [this, i] { perform(i, nodes_[i].keeper->on_commit_notice(clock(nodes_[i]))); });
   if (actions.role) {
     post(i, to_election, [this, i, role = *actions.role] {
       perform(i, nodes_[i].campaigns->on_role_changed(role, clock(nodes_[i]).steady));

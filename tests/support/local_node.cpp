@@ -104,6 +104,7 @@ replication_actor::behavior_type fake_keeper_behavior(keeper_pointer self, std::
       [](const injected_state&) {},
       [](const get_log& x) { x.done({}); },
       [=](keeper_tick) { release_all(self); },
+      [](commit_notice_due) {},
   };
 }
 

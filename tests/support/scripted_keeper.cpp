@@ -122,6 +122,7 @@ void scripted_keeper::take(replication_actions actions) {
     announced = actions.role;
   if (actions.standstill)
     standstills.push_back(actions.standstill->reason);
+  notices_wanted += actions.commit_notice ? 1 : 0;
   copies_wanted += actions.copy ? 1 : 0;
   if (actions.copy_check)
     copies_to_check.push_back(*actions.copy_check);
@@ -261,6 +262,11 @@ void scripted_keeper::read(std::uint64_t request) {
 
 void scripted_keeper::tick() {
   take(core_->on_tick(now()));
+}
+
+void scripted_keeper::commit_notice() {
+  notices_wanted = 0;
+  take(core_->on_commit_notice(now()));
 }
 
 void scripted_keeper::peers_up() {

@@ -65,6 +65,8 @@ class scripted_keeper {
   void propose(std::initializer_list<std::string> commands);
   void read(std::uint64_t request);
   void tick();
+  /// The time for word of commitment has come.
+  void commit_notice();
   void peers_up();
   /// By pre-vote and votes of all; peers_up first, if appends are to be seen.
   void become_leader();
@@ -113,6 +115,7 @@ class scripted_keeper {
   std::optional<want_round> wanted;
   std::optional<role_changed> announced;
   std::vector<std::string> standstills;  // What the gateway was told of them.
+  int notices_wanted = 0;                // Since the last one.
   std::vector<load_request> loads;
   std::vector<log_entry> applied;
 

@@ -1,0 +1,152 @@
+#include "actors/local_first.hpp"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <caf/event_based_actor.hpp>
+#include <caf/send.hpp>
+#include <chrono>
+#include <cstddef>
+#include <future>
+#include <set>
+#include <thread>
+#include <vector>
+
+using namespace coordinator;
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto limit = 60s;
+
+struct config : caf::actor_system_config {
+  explicit config(std::size_t threads) {
+    use_local_first(*this);
+    set("scheduler.max-threads", threads);
+  }
+};
+
+/// An actor that hands every number to `f`.
+template <class F>
+caf::actor spawn(caf::actor_system& system, F f) {
+  return system.spawn(
+      [f](caf::event_based_actor* self) -> caf::behavior { return {[self, f](int x) { f(self, x); }}; });
+}
+
+}  // namespace
+
+TEST_CASE("scheduling: a chain of messages stays on one thread, though others sleep") {
+  config with{4};
+  caf::actor_system system{with};
+  for (int round = 0; round < 200; ++round) {
+    std::promise<std::set<std::thread::id>> done;
+    auto seen = std::make_shared<std::set<std::thread::id>>();
+    auto last = spawn(system, [&done, seen](caf::event_based_actor*, int) {
+      seen->insert(std::this_thread::get_id());
+      done.set_value(*seen);
+    });
+    auto second = spawn(system, [seen, last](caf::event_based_actor* self, int x) {
+      seen->insert(std::this_thread::get_id());
+      self->send(last, x);
+    });
+    auto first = spawn(system, [seen, second](caf::event_based_actor* self, int x) {
+      seen->insert(std::this_thread::get_id());
+      self->send(second, x);
+    });
+    caf::anon_send(first, round);
+    auto result = done.get_future();
+    REQUIRE(result.wait_for(limit) == std::future_status::ready);
+    CHECK_EQ(result.get().size(), 1);
+  }
+}
+
+TEST_CASE("scheduling: while one actor is busy, the others go on elsewhere") {
+  config with{2};
+  caf::actor_system system{with};
+  std::promise<void> entered;
+  std::promise<void> release;
+  std::promise<int> answered;
+  auto busy = spawn(system, [&](caf::event_based_actor*, int) {
+    entered.set_value();
+    release.get_future().wait();
+  });
+  auto other = spawn(system, [&](caf::event_based_actor*, int x) { answered.set_value(x); });
+  caf::anon_send(busy, 1);
+  REQUIRE(entered.get_future().wait_for(limit) == std::future_status::ready);
+  caf::anon_send(other, 7);
+  auto answer = answered.get_future();
+  CHECK(answer.wait_for(limit) == std::future_status::ready);
+  release.set_value();
+}
+
+TEST_CASE("scheduling: of several actors to which one sends, all but one are for other threads as well") {
+  config with{2};
+  caf::actor_system system{with};
+  std::promise<void> reached;
+  std::promise<void> over;
+  auto waits = spawn(system, [&](caf::event_based_actor*, int) {
+    reached.get_future().wait();
+    over.set_value();
+  });
+  auto reaches = spawn(system, [&](caf::event_based_actor*, int) { reached.set_value(); });
+  auto both = spawn(system, [&](caf::event_based_actor* self, int x) {
+    self->send(waits, x);
+    self->send(reaches, x);
+  });
+  caf::anon_send(both, 1);
+  CHECK(over.get_future().wait_for(limit) == std::future_status::ready);
+}
+
+TEST_CASE("scheduling: two actors that keep each other busy let all others have their turn, on one thread, too") {
+  config with{1};
+  caf::actor_system system{with};
+  std::atomic<bool> stop = false;
+  std::atomic<caf::actor*> partner = nullptr;
+  auto ping = spawn(system, [&](caf::event_based_actor* self, int x) {
+    if (!stop)
+      self->send(*partner.load(), x + 1);
+  });
+  auto pong = spawn(system, [&stop, ping](caf::event_based_actor* self, int x) {
+    if (!stop)
+      self->send(ping, x + 1);
+  });
+  partner = &pong;
+  caf::anon_send(ping, 0);
+  for (int i = 0; i < 100; ++i) {
+    std::promise<void> done;
+    auto other = spawn(system, [&](caf::event_based_actor*, int) { done.set_value(); });
+    caf::anon_send(other, i);
+    REQUIRE(done.get_future().wait_for(limit) == std::future_status::ready);
+  }
+  stop = true;
+}
+
+TEST_CASE("scheduling: nothing is lost or done twice, whoever sends") {
+  constexpr int senders = 4;
+  constexpr int each = 5'000;
+  constexpr int stations = 16;
+  config with{4};
+  caf::actor_system system{with};
+  std::atomic<int> arrived = 0;
+  std::promise<void> all;
+  auto count = spawn(system, [&](caf::event_based_actor*, int) {
+    if (++arrived == senders * each)
+      all.set_value();
+  });
+  std::vector<caf::actor> relays;
+  for (int i = 0; i < stations; ++i)
+    relays.push_back(spawn(system, [count](caf::event_based_actor* self, int x) { self->send(count, x); }));
+  std::vector<std::thread> threads;
+  for (int s = 0; s < senders; ++s)
+    threads.emplace_back([&, s] {
+      for (int i = 0; i < each; ++i)
+        caf::anon_send(relays[static_cast<std::size_t>(s + i) % stations], i);
+    });
+  for (auto& thread : threads)
+    thread.join();
+  CHECK(all.get_future().wait_for(limit) == std::future_status::ready);
+  CHECK_EQ(arrived, senders * each);
+}
