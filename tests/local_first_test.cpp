@@ -6,11 +6,11 @@
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
 #include <caf/event_based_actor.hpp>
+#include <caf/scheduled_actor.hpp>
 #include <caf/send.hpp>
 #include <chrono>
 #include <cstddef>
 #include <future>
-#include <set>
 #include <thread>
 #include <vector>
 
@@ -36,31 +36,39 @@ caf::actor spawn(caf::actor_system& system, F f) {
       [f](caf::event_based_actor* self) -> caf::behavior { return {[self, f](int x) { f(self, x); }}; });
 }
 
+/// Whether it comes to wait for a message.
+bool falls_asleep(const caf::actor& x) {
+  auto& mailbox = dynamic_cast<caf::scheduled_actor&>(*caf::actor_cast<caf::abstract_actor*>(x)).mailbox();
+  for (auto deadline = std::chrono::steady_clock::now() + limit; std::chrono::steady_clock::now() < deadline;
+       std::this_thread::sleep_for(1ms))
+    if (mailbox.blocked())
+      return true;
+  return false;
+}
+
 }  // namespace
 
-TEST_CASE("scheduling: a chain of messages stays on one thread, though others sleep") {
+TEST_CASE("scheduling: the receiver goes on next on the sender's thread, though others sleep") {
   config with{4};
   caf::actor_system system{with};
-  for (int round = 0; round < 200; ++round) {
-    std::promise<std::set<std::thread::id>> done;
-    auto seen = std::make_shared<std::set<std::thread::id>>();
-    auto last = spawn(system, [&done, seen](caf::event_based_actor*, int) {
-      seen->insert(std::this_thread::get_id());
-      done.set_value(*seen);
-    });
-    auto second = spawn(system, [seen, last](caf::event_based_actor* self, int x) {
-      seen->insert(std::this_thread::get_id());
-      self->send(last, x);
-    });
-    auto first = spawn(system, [seen, second](caf::event_based_actor* self, int x) {
-      seen->insert(std::this_thread::get_id());
-      self->send(second, x);
-    });
-    caf::anon_send(first, round);
-    auto result = done.get_future();
-    REQUIRE(result.wait_for(limit) == std::future_status::ready);
-    CHECK_EQ(result.get().size(), 1);
-  }
+  std::promise<std::thread::id> ran;
+  auto ran_on = ran.get_future();
+  std::promise<std::thread::id> sent;
+  bool elsewhere = false;
+  auto receiver = spawn(system, [&](caf::event_based_actor*, int) { ran.set_value(std::this_thread::get_id()); });
+  // One that has never run is in the common queue already.
+  REQUIRE(falls_asleep(receiver));
+  auto sender = spawn(system, [&](caf::event_based_actor* self, int x) {
+    self->send(receiver, x);
+    elsewhere = ran_on.wait_for(100ms) == std::future_status::ready;
+    sent.set_value(std::this_thread::get_id());
+  });
+  caf::anon_send(sender, 1);
+  auto sent_on = sent.get_future();
+  REQUIRE(sent_on.wait_for(limit) == std::future_status::ready);
+  REQUIRE(ran_on.wait_for(limit) == std::future_status::ready);
+  CHECK_FALSE(elsewhere);
+  CHECK_EQ(ran_on.get(), sent_on.get());
 }
 
 TEST_CASE("scheduling: while one actor is busy, the others go on elsewhere") {
