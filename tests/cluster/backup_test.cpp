@@ -9,7 +9,6 @@ using namespace coordinator;
 
 namespace {
 
-using namespace std::chrono_literals;
 using nlohmann::json;
 
 struct told {
@@ -23,9 +22,9 @@ struct told {
 told coordctl(const std::vector<std::string>& arguments) {
   child_process process{COORDCTL_PROGRAM, arguments, {}};
   told result;
-  while (auto line = process.read_line(60s))
+  while (auto line = process.read_line(2 * cluster::patience))
     result.out += *line + "\n";
-  result.status = process.wait(10s).value_or(-1);
+  result.status = process.wait(cluster::patience).value_or(-1);
   result.errors = process.read_errors();
   return result;
 }
@@ -39,7 +38,7 @@ class lone_node {
                  {"--node-id", id, "--port", std::to_string(address_.port), "--cluster-port",
                   std::to_string(free_port()), "--data-dir", data_dir},
                  in(directory)) {
-    REQUIRE(eventually(20s, [&] { return call(address_, "PUT", "/api/kv/probe", "x").ok(); }));
+    REQUIRE(eventually(cluster::patience, [&] { return call(address_, "PUT", "/api/kv/probe", "x").ok(); }));
   }
 
   const host_port& address() const { return address_; }

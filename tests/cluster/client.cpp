@@ -16,10 +16,17 @@ nlohmann::json answer::json() const {
   return document.is_discarded() ? nlohmann::json{} : document;
 }
 
+bool answer::waits_for_disk() const {
+  if (status != 503 || body.find("\"disk_failed\"") == std::string::npos)
+    return false;
+  auto said = json();
+  return !said.contains("outcome") || said["outcome"] == "not_applied";
+}
+
 answer call(const host_port& node, const std::string& method, const std::string& path, const std::string& body,
             const call_options& options) {
   httplib::Client client{node.host, node.port};
-  client.set_connection_timeout(std::chrono::milliseconds{2000});
+  client.set_connection_timeout(std::chrono::seconds{10});
   client.set_read_timeout(options.patience);
   client.set_write_timeout(options.patience);
   client.set_tcp_nodelay(true);
@@ -29,6 +36,9 @@ answer call(const host_port& node, const std::string& method, const std::string&
   request.body = body;
   for (auto& [name, value] : options.headers)
     request.set_header(name.c_str(), value);
+  // As long as a change of leaders may take on a busy machine, so that an answer tells of the cluster and not of that.
+  if (!request.has_header("X-Request-Timeout-Ms"))
+    request.set_header("X-Request-Timeout-Ms", "30000");
   if (!body.empty() && !request.has_header("Content-Type"))
     request.set_header("Content-Type", "application/json");
   answer result;

@@ -39,6 +39,19 @@ bool eventually(std::chrono::milliseconds patience, const std::function<bool()>&
   return true;
 }
 
+cluster_settings programs(int size, std::vector<std::string> flags) {
+  cluster_settings settings;
+  settings.size = size;
+  settings.program = true;
+  settings.flags = std::move(flags);
+  return settings;
+}
+
+cluster_settings calm(cluster_settings settings) {
+  settings.calm = true;
+  return settings;
+}
+
 cluster::cluster(cluster_settings settings) : settings_(std::move(settings)) {
   config_ = std::make_unique<caf::actor_system_config>();
   config_->set("scheduler.policy", caf::atom("sharing"));
@@ -92,9 +105,10 @@ std::vector<std::string> cluster::command_line(int node) const {
       if (i != node && (!m.peers || std::count(m.peers->begin(), m.peers->end(), i) > 0))
         peers += (peers.empty() ? "" : ",") + name(i) + "=" + to_string(at(i).http) + ":" +
                  std::to_string(at(i).cluster.port);
-    // Twice the usual time-outs: the machines of a test share the processors of one.
-    for (auto flag : {"--election-timeout-min", "300", "--election-timeout-max", "600", "--heartbeat-interval", "75"})
-      result.push_back(flag);
+    // Twice the usual time-outs, at least: the machines of a test share the processors of one.
+    result.insert(result.end(), {"--election-timeout-min", settings_.calm ? "3000" : "300"});
+    result.insert(result.end(), {"--election-timeout-max", settings_.calm ? "4000" : "600"});
+    result.insert(result.end(), {"--heartbeat-interval", "75"});
     result.insert(result.end(), {"--cluster-secret-file", directory_ / "secret"});
     if (!peers.empty())
       result.insert(result.end(), {"--enable-redundancy", "--peers", peers});
@@ -141,13 +155,13 @@ std::string cluster::spawn(int node, std::uint16_t control_port) {
     return "cannot connect to the host process";
   nlohmann::json arguments = command_line(node);
   auto handle = system_->middleman().remote_spawn<host_node>(*host, host_node_type, caf::make_message(arguments.dump()),
-                                                             std::chrono::seconds{20});
+                                                             patience);
   if (!handle)
     return "the host process does not spawn: " + system_->render(handle.error());
   m.node = *handle;
   caf::scoped_actor self{*system_};
   std::string error;
-  self->request(m.node, std::chrono::seconds{20}, status_atom::value)
+  self->request(m.node, patience, status_atom::value)
       .receive([&](std::string& text) { error = std::move(text); },
                [&](caf::error& e) { error = "no word from the node: " + system_->render(e); });
   return error;
@@ -195,7 +209,7 @@ void cluster::stop(int node) {
   }
   caf::scoped_actor self{*system_};
   std::string error = "unanswered";
-  self->request(m.node, std::chrono::seconds{30}, stop_atom::value)
+  self->request(m.node, patience, stop_atom::value)
       .receive([&](std::string& text) { error = std::move(text); }, [&](caf::error& e) { error = system_->render(e); });
   REQUIRE_MESSAGE(error.empty(), name(node) << " does not stop: " << error);
   kill(node);
@@ -208,7 +222,12 @@ void cluster::wipe(int node) {
 
 answer cluster::request(int node, const std::string& method, const std::string& path, const std::string& body,
                         const call_options& options) const {
-  return call(at(node).http, method, path, body, options);
+  answer said;
+  eventually(patience, [&] {
+    said = call(at(node).http, method, path, body, options);
+    return options.headers.contains("X-Request-Timeout-Ms") || !said.waits_for_disk();
+  });
+  return said;
 }
 
 std::optional<std::string> cluster::value(int node, const std::string& key) const {
@@ -223,9 +242,9 @@ std::optional<std::string> cluster::value(int node, const std::string& key) cons
 nlohmann::json cluster::status(int node) const {
   if (!runs(node))
     return {};
-  call_options quick;
-  quick.patience = std::chrono::milliseconds{1000};
-  return get(node, "/api/status", quick).json();
+  call_options options;
+  options.patience = std::chrono::seconds{10};
+  return get(node, "/api/status", options).json();
 }
 
 std::string cluster::role(int node) const {

@@ -25,9 +25,17 @@ struct cluster_settings {
   int size = 3;
   bool redundancy = true;
   isolated_network* network = nullptr;  ///< None: all machines are on loopback.
-  std::vector<std::string> flags;       ///< Added to each node's command line.
-  bool program = false;                 ///< Machines run the coordinator as it ships, which ends when it wants to.
+  std::vector<std::string> flags = {};  ///< Added to each node's command line.
+  /// Elections wait for longer than a busy machine may stand still: for what has to be seen without a change of
+  /// leaders.
+  bool calm = false;
+  bool program = false;  ///< Machines run the coordinator as it ships, which ends when it wants to.
 };
+
+/// Of machines that run the coordinator as it ships.
+cluster_settings programs(int size, std::vector<std::string> flags = {});
+/// The same, calm.
+cluster_settings calm(cluster_settings settings);
 
 /// Machines, as processes, with a node each. Nodes are "n0", "n1", … and every one keeps its address and its data
 /// directory for as long as the cluster lives, unless it is wiped. The test talks to them as any client does.
@@ -64,6 +72,7 @@ class cluster {
   void wipe(int node);
   bool runs(int node) const { return at(node).host != nullptr; }
 
+  /// Where the options give no X-Request-Timeout-Ms it waits for a disk that takes no writes at present.
   answer request(int node, const std::string& method, const std::string& path, const std::string& body = {},
                  const call_options& options = {}) const;
   answer get(int node, const std::string& path, const call_options& options = {}) const {
@@ -76,7 +85,7 @@ class cluster {
     return request(node, "PUT", "/api/kv/" + key, value, options);
   }
 
-  /// /api/status of a node; null when it gives none.
+  /// /api/status of a node; null when it gives none for ten seconds.
   nlohmann::json status(int node) const;
   std::string role(int node) const;
   /// The node that says it leads, in the highest term that any node knows of, once all nodes but those excepted know
@@ -85,7 +94,7 @@ class cluster {
   /// Requires that all running nodes have applied the same entries and agree on what came of them.
   void require_equal_states() const;
 
-  static constexpr std::chrono::milliseconds patience{20'000};
+  static constexpr std::chrono::milliseconds patience{60'000};
 
  private:
   struct machine {

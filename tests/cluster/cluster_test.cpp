@@ -27,7 +27,7 @@ call_options within(int timeout_ms) {
 }  // namespace
 
 TEST_CASE("cluster: three empty nodes form a cluster and elect one leader (Raft §5.2)") {
-  cluster nodes;
+  cluster nodes{{.calm = true}};
   nodes.start_all();
   auto leader = nodes.wait_for_leader();
   std::set<std::string> ids;
@@ -72,7 +72,7 @@ TEST_CASE("cluster: when the leader is killed, writes are answered late and none
     // Sent while nobody leads: answered by the new leader, and not an error.
     auto survivor = (killed + 1) % 3;
     auto key = "during-" + std::to_string(round);
-    auto late = nodes.put(survivor, key, "kept", within(10'000));
+    auto late = nodes.put(survivor, key, "kept");
     CHECK_MESSAGE(late.status == 200, late.status << " " << late.body);
     CHECK(nodes.value((killed + 2) % 3, key) == "kept");
     REQUIRE(writes.wait_for_more(20));
@@ -96,10 +96,10 @@ TEST_CASE("cluster: a leader that was paused is replaced, and reads nothing old 
   auto term = nodes.status(paused)["term"].get<std::uint64_t>();
   nodes.pause(paused);
   auto next = nodes.wait_for_leader({paused});
-  REQUIRE(nodes.put(next, "register", "new", within(10'000)).ok());
+  REQUIRE(nodes.put(next, "register", "new").ok());
   nodes.resume(paused);
   // It may still believe that it leads; what it answers must have been confirmed by a majority all the same.
-  auto read = nodes.get(paused, "/api/kv/register", within(10'000));
+  auto read = nodes.get(paused, "/api/kv/register");
   CHECK_MESSAGE((read.status == 503 || (read.status == 200 && read.body == "new")), read.status << " " << read.body);
   nodes.wait_for_leader();
   CHECK(nodes.status(paused)["term"].get<std::uint64_t>() > term);
@@ -108,16 +108,16 @@ TEST_CASE("cluster: a leader that was paused is replaced, and reads nothing old 
 }
 
 TEST_CASE("cluster: a follower that was paused longer than any time-out disturbs nobody") {
-  cluster nodes;
+  cluster nodes{{.calm = true}};
   nodes.start_all();
   auto leader = nodes.wait_for_leader();
   auto paused = (leader + 1) % 3;
   auto before = nodes.status(leader);
   nodes.pause(paused);
   ledger writes{nodes, others(nodes, paused), 2};
-  // Four of its longest time-outs, in which it would miss dozens of beats.
+  // Two of its longest time-outs, in which it would miss dozens of beats.
   auto start = std::chrono::steady_clock::now();
-  while (std::chrono::steady_clock::now() - start < std::chrono::milliseconds{2500})
+  while (std::chrono::steady_clock::now() - start < std::chrono::seconds{8})
     REQUIRE(writes.wait_for_more(1));
   nodes.resume(paused);
   REQUIRE(writes.wait_for_more(10));
@@ -153,7 +153,8 @@ TEST_CASE("cluster: without a majority nothing is acknowledged, and stale reads 
   CHECK(stale.body == "before");
   CHECK(stale.header("x-coordinator-leader-contact-ms") != "");
   CHECK(nodes.get(left, "/api/kv/register?consistency=stale&max_stale_ms=1").status == 503);
-  CHECK(nodes.role(left) != "LEADER");
+  // Had it come to lead just before, it finds out by itself that it cannot any longer.
+  CHECK(eventually(cluster::patience, [&] { return nodes.role(left) != "LEADER"; }));
 
   for (auto i : others(nodes, left))
     nodes.start(i);

@@ -101,7 +101,7 @@ class on_own_disks {
   }
   Disk& disk_of(int node) { return *disks_[static_cast<std::size_t>(node)]; }
 
-  cluster nodes;
+  cluster nodes{{.calm = true}};
 
  private:
   std::vector<std::unique_ptr<Disk>> disks_;

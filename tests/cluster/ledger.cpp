@@ -3,10 +3,8 @@
 namespace coordinator {
 namespace {
 
-/// Nobody answered, or one whose disk fails: that says at once that nothing was done, and that another node might.
 bool goes_elsewhere(const answer& said) {
-  return said.status == 0 || (said.status == 503 && said.body.find("\"disk_failed\"") != std::string::npos &&
-                              said.json()["outcome"] == "not_applied");
+  return said.status == 0 || said.waits_for_disk();
 }
 
 }  // namespace
@@ -41,7 +39,7 @@ void ledger::write(int writer) {
     auto value = "value of " + key;
     call_options options;
     options.headers["Idempotency-Key"] = key;
-    options.headers["X-Request-Timeout-Ms"] = "10000";
+    options.headers["X-Request-Timeout-Ms"] = "30000";
     answer said;
     for (int attempt = 0; attempt < 200 && goes_elsewhere(said); ++attempt) {
       said = nodes_.put(targets_[target % targets_.size()], key, value, options);

@@ -14,8 +14,6 @@ using namespace coordinator;
 
 namespace {
 
-using namespace std::chrono_literals;
-
 /// Two free ports of loopback, held until the program has been tried.
 class free_ports {
  public:
@@ -55,7 +53,7 @@ child_options in(const temporary_directory& directory) {
 ended run(const temporary_directory& directory, std::vector<std::string> arguments) {
   child_process process{COORDINATOR_PROGRAM, arguments, in(directory)};
   ended result;
-  result.status = process.wait(10s);
+  result.status = process.wait(cluster::patience);
   result.errors = process.read_errors();
   return result;
 }
@@ -66,7 +64,7 @@ std::vector<std::string> node_arguments(const std::string& id, const free_ports&
 }
 
 bool serves(std::uint16_t port) {
-  return eventually(20s, [&] { return call({"127.0.0.1", port}, "PUT", "/api/kv/probe", "x").ok(); });
+  return eventually(cluster::patience, [&] { return call({"127.0.0.1", port}, "PUT", "/api/kv/probe", "x").ok(); });
 }
 
 long lines(const std::string& text) {
@@ -92,11 +90,11 @@ TEST_CASE("program: a bad option ends the start with status 2 and one line") {
 TEST_CASE("program: help and version go to standard output with status 0") {
   temporary_directory directory;
   child_process help{COORDINATOR_PROGRAM, {"--help"}, in(directory)};
-  CHECK(help.read_line(5s).has_value());
-  CHECK(help.wait(5s) == 0);
+  CHECK(help.read_line(cluster::patience).has_value());
+  CHECK(help.wait(cluster::patience) == 0);
   child_process version{COORDINATOR_PROGRAM, {"--version"}, in(directory)};
-  CHECK(version.read_line(5s).value_or("").starts_with("coordinator "));
-  CHECK(version.wait(5s) == 0);
+  CHECK(version.read_line(cluster::patience).value_or("").starts_with("coordinator "));
+  CHECK(version.wait(cluster::patience) == 0);
 }
 
 TEST_CASE("program: a port in use ends the start with status 1 before anything is touched") {
@@ -145,7 +143,7 @@ TEST_CASE("program: a data directory in use, or of another node, ends the start 
   CHECK_MESSAGE(twice.errors.find(std::to_string(node.pid())) != std::string::npos, twice.errors);
 
   node.send(SIGTERM);
-  CHECK(node.wait(20s) == 0);
+  CHECK(node.wait(cluster::patience) == 0);
   auto other = run(directory, node_arguments("b", second, data));
   CHECK(other.status == 1);
   CHECK(lines(other.errors) == 1);
@@ -172,12 +170,12 @@ TEST_CASE("program: SIGTERM answers what is in flight and loses nothing that was
       call({"127.0.0.1", ports.http}, "POST", "/api/tasks/claim", R"({"worker_id":"w","wait_ms":30000})");
     }};
     auto goal = call({"127.0.0.1", ports.http}, "GET", "/api/status").json()["last_log_index"].get<int>() + 30;
-    eventually(10s, [&] {
+    eventually(cluster::patience, [&] {
       auto said = call({"127.0.0.1", ports.http}, "GET", "/api/status").json();
       return said.is_object() && said["last_log_index"].get<int>() >= goal;
     });
     node.send(round % 2 == 0 ? SIGTERM : SIGINT);
-    auto status = node.wait(20s);
+    auto status = node.wait(cluster::patience);
     ended = true;
     node.kill();
     writer.join();
@@ -209,13 +207,18 @@ TEST_CASE("program: three of them on loopback share the user's secret and form a
     nodes.push_back(std::make_unique<child_process>(COORDINATOR_PROGRAM, arguments, in(directory)));
   }
   REQUIRE(serves(ports[0].http));
-  auto leader = call({"127.0.0.1", ports[0].http}, "GET", "/api/status").json()["current_leader"].get<std::string>();
+  std::string leader;
+  REQUIRE(eventually(cluster::patience, [&] {
+    auto said = call({"127.0.0.1", ports[0].http}, "GET", "/api/status").json();
+    leader = said.is_object() && said["current_leader"].is_string() ? said["current_leader"].get<std::string>() : "";
+    return !leader.empty();
+  }));
   auto index = static_cast<std::size_t>(leader.back() - '0');
   nodes[index]->send(SIGTERM);
-  CHECK(nodes[index]->wait(20s) == 0);
+  CHECK(nodes[index]->wait(cluster::patience) == 0);
   CHECK(serves(ports[(index + 1) % 3].http));
   for (auto& node : nodes)
     node->send(SIGTERM);
   for (auto& node : nodes)
-    CHECK(node->wait(20s) == 0);
+    CHECK(node->wait(cluster::patience) == 0);
 }

@@ -22,14 +22,6 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 using steady = std::chrono::steady_clock;
 
-cluster_settings programs(int size, std::vector<std::string> flags = {}) {
-  cluster_settings settings;
-  settings.size = size;
-  settings.program = true;
-  settings.flags = std::move(flags);
-  return settings;
-}
-
 /// A small file system of its own at a node's data directory, where the system allows that.
 class small_disk {
  public:

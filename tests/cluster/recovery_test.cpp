@@ -24,14 +24,6 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 using steady = std::chrono::steady_clock;
 
-cluster_settings programs(int size, std::vector<std::string> flags = {}) {
-  cluster_settings settings;
-  settings.size = size;
-  settings.program = true;
-  settings.flags = std::move(flags);
-  return settings;
-}
-
 std::vector<std::string> files_with(const std::string& directory, const std::string& part) {
   std::vector<std::string> found;
   std::error_code error;
@@ -94,6 +86,21 @@ bool is_ready(const cluster& nodes, int node) {
   return nodes.get(node, "/readyz").ok();
 }
 
+bool becomes_ready(const cluster& nodes, int node) {
+  return eventually(cluster::patience, [&] { return is_ready(nodes, node); });
+}
+
+/// How often nodes have been asked for this, by which the looks of a daemon can be counted.
+double requests(const cluster& nodes, int node, const std::string& route) {
+  std::istringstream lines{nodes.get(node, "/metrics").body};
+  double sum = 0;
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with("coordinator_http_request_duration_seconds_count{") &&
+        line.find("route=\"" + route + "\"") != std::string::npos)
+      sum += std::stod(line.substr(line.rfind(' ')));
+  return sum;
+}
+
 }  // namespace
 
 TEST_CASE("recovery: a process that is killed is started again, and every node tells of it") {
@@ -135,7 +142,7 @@ TEST_CASE("recovery: a process that is killed is started again, and every node t
   CHECK(lines >= daemon.lines().size());
   CHECK(daemon.stop() == 0);
   // Its nodes outlive it, and the lease does not.
-  CHECK(is_ready(nodes, victim));
+  CHECK(becomes_ready(nodes, victim));
   CHECK_FALSE(nodes.value(leader, "coordinator%2Frecovery%2Flease").has_value());
 }
 
@@ -156,7 +163,7 @@ TEST_CASE("recovery: two daemons start a node that was killed once") {
   // A second one on the same state directory is told so.
   one.start();
   child_process third{COORDCTL_PROGRAM, {"recover", "--config", one.config_file()}, {}};
-  CHECK(third.wait(20s) == 1);
+  CHECK(third.wait(cluster::patience) == 1);
   CHECK(third.read_errors().find("is in use by another coordctl recover") != std::string::npos);
 }
 
@@ -191,9 +198,9 @@ TEST_CASE("recovery: a look without acts says what would be done, and changes no
     arguments.insert(arguments.end(), more.begin(), more.end());
     child_process process{COORDCTL_PROGRAM, arguments, {}};
     std::string out;
-    while (auto line = process.read_line(100s))
+    while (auto line = process.read_line(2 * cluster::patience))
       out += *line + "\n";
-    return std::pair{process.wait(20s).value_or(-1), out};
+    return std::pair{process.wait(cluster::patience).value_or(-1), out};
   };
   CHECK(run_once({}).first == 0);
   auto victim = (leader + 1) % 3;
@@ -206,7 +213,7 @@ TEST_CASE("recovery: a look without acts says what would be done, and changes no
   CHECK_FALSE(is_ready(nodes, victim));
   auto mended = run_once({});
   CHECK_MESSAGE(mended.first == 0, mended.second);
-  CHECK(is_ready(nodes, victim));
+  CHECK(becomes_ready(nodes, victim));
 }
 
 TEST_CASE("recovery: nodes that are cut apart are told of and left alone until they meet again") {
@@ -217,7 +224,7 @@ TEST_CASE("recovery: nodes that are cut apart are told of and left alone until t
     MESSAGE("SKIPPED: " << e.what());
     return;
   }
-  auto settings = programs(3);
+  auto settings = calm(programs(3));
   settings.network = network.get();
   cluster nodes{settings};
   nodes.start_all();
@@ -281,7 +288,7 @@ TEST_CASE("recovery: a damaged state is seen to be rebuilt from a peer") {
   CHECK_FALSE(files_with(nodes.data_dir(damaged), ".damaged-").empty());
   CHECK(daemon.stop() == 0);
   CHECK(daemon.count("action", "restart") == 0);
-  CHECK(is_ready(nodes, damaged));
+  CHECK(becomes_ready(nodes, damaged));
 }
 
 TEST_CASE("recovery: a node that lost its raft.db joins anew, and what it had is kept (rules 11 and 12)") {
@@ -366,7 +373,8 @@ TEST_CASE("recovery: a term that runs away is told of, and its agreement confirm
   watch daemon{nodes};
   daemon.start();
   // Several looks are to know the term of before.
-  std::this_thread::sleep_for(1s);
+  for (int i = 0; i < nodes.size(); ++i)
+    REQUIRE(eventually(cluster::patience, [&] { return requests(nodes, i, "/api/health/resources") > 2; }));
   auto term = nodes.status(leader)["term"].get<int>();
   auto began = steady::now();
   auto ask = nodes.request((leader + 1) % 3, "POST", "/api/raft/request_vote",

@@ -31,15 +31,16 @@ class worker {
   const std::vector<std::string>& complaints() const { return complaints_; }
 
  private:
-  /// Asks until some node answers.
+  /// Asks until some node does it.
   answer ask(const std::string& path, const nlohmann::json& body, const std::string& key) {
     call_options options;
     options.headers["Idempotency-Key"] = key;
-    options.headers["X-Request-Timeout-Ms"] = "10000";
+    options.headers["X-Request-Timeout-Ms"] = "30000";
     answer said;
-    for (int i = 0; i < 500 && said.status == 0; ++i) {
+    auto goes_elsewhere = [&] { return said.status == 0 || said.waits_for_disk(); };
+    for (int i = 0; i < 500 && goes_elsewhere(); ++i) {
       said = nodes_.request(node_ % nodes_.size(), "POST", path, body.dump(), options);
-      if (said.status == 0) {
+      if (goes_elsewhere()) {
         ++node_;
         std::this_thread::sleep_for(std::chrono::milliseconds{10});
       }

@@ -15,7 +15,7 @@ using nlohmann::json;
 using namespace std::chrono_literals;
 using clock = std::chrono::steady_clock;
 
-constexpr auto longest_wait = 90s;
+constexpr auto longest_wait = 200s;
 
 std::vector<std::string> command_line_of(int pid) {
   std::ifstream file{"/proc/" + std::to_string(pid) + "/cmdline"};
@@ -36,9 +36,9 @@ int pid_of(const cluster& nodes, int node) {
 }
 
 json status_of(const cluster& nodes, int node) {
-  call_options quick;
-  quick.patience = 1000ms;
-  return nodes.get(node, "/api/status", quick).json();
+  call_options options;
+  options.patience = 10s;
+  return nodes.get(node, "/api/status", options).json();
 }
 
 watch::watch(cluster& nodes, const json& changes) : nodes_(nodes) {
@@ -91,9 +91,9 @@ void watch::start(std::vector<std::string> more) {
 
 std::optional<int> watch::stop() {
   daemon_->send(SIGTERM);
-  while (auto line = daemon_->read_line(20s))
+  while (auto line = daemon_->read_line(cluster::patience))
     lines_.push_back(json::parse(*line, nullptr, false));
-  return daemon_->wait(20s);
+  return daemon_->wait(cluster::patience);
 }
 
 json watch::wait_for(const std::function<bool(const json&)>& is_it) {
