@@ -127,7 +127,8 @@ eval "$(command_of 'install -m 644')"
 for n in 1 2 3; do eval "$(command_of 'systemctl ' $n)"; done
 [ "$(wc -l <"$work/systemctl")" -eq 3 ] || fail "systemctl was not asked three times"
 cp examples/systemd/cluster.json /etc/coordinator/
-eval "$(command_of 'coordctl recover')" || fail "the watch daemon finds something wrong"
+look=$(command_of 'coordctl recover')
+until_true eval "$look"
 
 echo "adding, replacing and removing nodes"
 # shellcheck disable=SC2154
@@ -147,7 +148,8 @@ until_true curl -sf http://b.example.org:8080/livez
 add=$(command_of 'coordctl cluster add b')
 until_true eval "$add"
 until_true has_voter b
-eval "$(command_of 'coordctl cluster remove c')"
+remove=$(command_of 'coordctl cluster remove c')
+until_true eval "$remove"
 wait "${pid[c]}" || fail "the removed node does not end with status 0"
 
 echo "restarting"

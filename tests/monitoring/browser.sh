@@ -16,7 +16,7 @@ start_browser() {
   if [ -z "${driver_port:-}" ]; then
     driver_port=$((31000 + RANDOM % 1500))
     launch chromedriver chromedriver --port="$driver_port"
-    wait_until 30 "chromedriver" driver_is_ready
+    wait_until "chromedriver" driver_is_ready
   fi
   # Root has no sandbox, and a container often no /dev/shm worth the name.
   answer=$(driver POST /session -d "$(jq -n --arg size "--window-size=$1,$2" --arg profile "--user-data-dir=$state/profile-$RANDOM" \

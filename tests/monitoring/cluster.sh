@@ -35,10 +35,13 @@ launch() {
   pid_of[$name]=$!
 }
 
-# wait_until SECONDS WHAT COMMAND…
+# Seconds that a busy machine may take for anything.
+patience=60
+
+# wait_until WHAT COMMAND…
 wait_until() {
-  local deadline=$((SECONDS + $1)) what=$2
-  shift 2
+  local deadline=$((SECONDS + patience)) what=$1
+  shift
   until "$@"; do
     [ "$SECONDS" -lt "$deadline" ] || die "not in time: $what"
     sleep 0.1
@@ -65,6 +68,7 @@ pick_ports() {
 host_of=([1]=127.0.0.1 [2]=127.0.0.1 [3]=127.0.0.1)
 declare -a space_of descriptors_of
 
+# Leaders stay for as long as the machine does not stand still for a second.
 start_node() {
   local i=$1 peers='' other
   local -a within=()
@@ -76,14 +80,16 @@ start_node() {
   done
   launch "node-$i" "${within[@]}" "$bin/coordinator" --node-id "node-$i" --host "${host_of[i]}" --port "${http_port[i]}" \
     --cluster-port "${cluster_port[i]}" --data-dir "$state/node-$i" --enable-redundancy --peers "$peers" \
-    --cluster-secret-file "$state/secret"
+    --cluster-secret-file "$state/secret" \
+    --election-timeout-min 1000 --election-timeout-max 2000 --heartbeat-interval 100
 }
 
 url() { printf 'http://%s:%s' "${host_of[$1]}" "${http_port[$1]}"; }
 urls() { printf '%s,%s,%s' "$(url 1)" "$(url 2)" "$(url 3)"; }
 ctl() { "$bin/coordctl" --coordinator "$(urls)" "$@"; }
-ask() { curl -sf --max-time 5 "$(url "$1")$2"; }
-leader() { ctl --patience 2 -o json cluster show 2>/dev/null | jq -r '.leader // empty'; }
+ask() { curl -sf --max-time 20 "$(url "$1")$2"; }
+knows_leader() { [ -n "$(ctl -o json cluster show 2>/dev/null | jq -r '.leader // empty' | tee "$state/leader")" ]; }
+leader() { wait_until "a leader" knows_leader && cat "$state/leader"; }
 all_healthy() { ctl --patience 1 -o json cluster show 2>/dev/null | jq -e '.leader != null and .quorum.healthy == 3' >/dev/null; }
 
 start_cluster() {
@@ -91,5 +97,5 @@ start_cluster() {
   (umask 077 && head -c 32 /dev/urandom | base64 >"$state/secret")
   pick_ports
   for i in 1 2 3; do start_node "$i"; done
-  wait_until 60 "a leader and three healthy nodes" all_healthy
+  wait_until "a leader and three healthy nodes" all_healthy
 }

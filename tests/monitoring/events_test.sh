@@ -21,17 +21,17 @@ has_event() { [ -n "$(events_of "$1" "$2")" ]; }
 # -- a lost peer --------------------------------------------------------------------------------------------------------
 # A process that hangs is the harder case: nothing tells the others but its silence.
 stream health 1
-wait_until 10 "the present state" has_event health state
+wait_until "the present state" has_event health state
 slowest=2000
 for signal in STOP KILL; do
-  for _ in 1 2 3; do
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
     lost_at=$(now_ms)
     kill "-$signal" "${pid_of[node-3]}"
     lost() { events_of health node_health | jq -es --argjson t "$lost_at" 'any(.[]; .node_id == "node-3" and (.healthy | not) and .at_ms >= $t)' >/dev/null; }
-    wait_until 20 "word of the loss of node-3" lost
+    wait_until "word of the loss of node-3" lost
     took=$(($(events_of health node_health | jq -s --argjson t "$lost_at" '[.[] | select((.healthy | not) and .at_ms >= $t)][0].at_ms') - lost_at))
     if [ "$signal" = STOP ]; then kill -CONT "${pid_of[node-3]}"; else start_node 3; fi
-    wait_until 60 "node-3 again" all_healthy
+    wait_until "node-3 again" all_healthy
     echo "node-3 was lost by SIG$signal, and node-1 said so after $took ms"
     [ "$took" -gt "$slowest" ] || break
   done
@@ -41,18 +41,18 @@ done
 # -- where a stream goes on ----------------------------------------------------------------------------------------------
 ctl task submit --task-id first -- true >/dev/null || die "a task cannot be submitted"
 told() { events_of health task | grep -q first; }
-wait_until 10 "the first task" told
+wait_until "the first task" told
 last=$(grep '^id: ' "$state/health" | tail -n 1 | cut -d ' ' -f 2)
 stream again 1 -H "Last-Event-ID: $last"
 ctl task submit --task-id second -- true >/dev/null || die "a task cannot be submitted"
 second() { events_of again task | grep -q second; }
-wait_until 10 "the event after the last one" second
+wait_until "the event after the last one" second
 ! events_of again task | grep -q first || die "an event came twice"
 ! has_event again state || die "a stream that goes on began anew"
 for id in nonsense "${last%-*}-999999" 0000000000000001-1; do
   rm -f "$state/unknown"
   stream unknown 1 -H "Last-Event-ID: $id"
-  wait_until 10 "the present state after reset" has_event unknown state
+  wait_until "the present state after reset" has_event unknown state
   [ "$(events_of unknown reset | jq -r .reason)" = unknown_id ] || die "to $id it answers: $(cat "$state/unknown")"
   [ "$(grep -m 1 '^event: ' "$state/unknown")" = "event: reset" ] || die "the first event is not reset"
   kill "${pid_of[stream-unknown]}"
@@ -77,17 +77,17 @@ for ((i = 0; i < readers; i++)); do
   fds[i]=$fd
 done
 streams() { [ "$(ask 1 /metrics | awk '$1 == "coordinator_event_streams" { print $2 }')" = "$1" ]; }
-wait_until 10 "$readers readers and two more" streams $((readers + 2))
+wait_until "$readers readers and two more" streams $((readers + 2))
 before=$(resident_kb)
 many_tasks 40001 60000
 cost=$((($(resident_kb) - before - usual) / readers))
 [ "$cost" -lt 512 ] || die "a reader that does not read costs $cost KiB"
 # Those of this script that do read may have been too slow for so much at once, too.
 few_streams() { [ "$(ask 1 /metrics | awk '$1 == "coordinator_event_streams" { print $2 }')" -le 2 ]; }
-wait_until 60 "readers that do not read to be cut off" few_streams
+wait_until "readers that do not read to be cut off" few_streams
 for ((i = 0; i < readers; i++)); do
   fd=${fds[i]}
-  timeout 20 cat <&"$fd" >"$state/slow" || die "the stream of a slow reader does not end"
+  timeout "$patience" cat <&"$fd" >"$state/slow" || die "the stream of a slow reader does not end"
   exec {fd}>&-
   [ "$(events_of slow cut_off | jq -r .reason)" = too_slow ] || die "a slow reader was cut off without a word"
 done

@@ -14,7 +14,7 @@ start_cluster
 ctl kv put key value >/dev/null || die "a key cannot be written"
 # A round trip to each peer is measured twice a second.
 measured() { ask 1 /metrics | grep -q 'coordinator_peer_round_trip_seconds_count{peer="node-3"}'; }
-wait_until 20 "round trips" measured
+wait_until "round trips" measured
 ask 1 /metrics >"$state/metrics" || die "no metrics"
 promtool check metrics <"$state/metrics" || die "promtool finds fault with /metrics"
 
@@ -33,7 +33,8 @@ while read -r name; do
 done <"$state/named"
 [ "$missing" -eq 0 ] || exit 1
 
-ctl monitor --once | grep -Eq '^node-1 +(LEADER|FOLLOWER) ' || die "coordctl monitor does not show node-1"
+shows_node() { ctl monitor --once | grep -Eq '^node-1 +(LEADER|FOLLOWER) '; }
+wait_until "node-1 in coordctl monitor" shows_node
 ctl monitor --once | grep -q 'membership node-1 node-2 node-3' || die "coordctl monitor does not name the members"
 ctl -o json monitor --once | jq -e '(.nodes | length) == 3 and .failure_tolerance == 1' >/dev/null ||
   die "coordctl monitor as JSON is not what it should be"
@@ -47,10 +48,10 @@ long_polls=300
 seq "$long_polls" >"$state/numbers"
 launch polls xargs -a "$state/numbers" -P "$long_polls" -I{} curl -s -o /dev/null -X POST "$(url 1)/api/tasks/claim" \
   -d '{"worker_id":"w","wait_ms":60000}'
-is_full() { curl -s --max-time 2 "$(url 1)/api/status" | grep -q too_many_connections; }
-wait_until 30 "a server that is full" is_full
+is_full() { curl -s --max-time 20 "$(url 1)/api/status" | grep -q too_many_connections; }
+wait_until "a server that is full" is_full
 for path in /metrics /livez '/readyz?verbose' /api/health /api/health/db /api/health/log /api/health/operations; do
-  curl -sf --max-time 2 "$(url 1)$path" >"$state/answer" || die "$path is not answered while long polls fill the server"
+  curl -sf --max-time 20 "$(url 1)$path" >"$state/answer" || die "$path is not answered while long polls fill the server"
 done
 ask 1 /metrics | awk '$1 == "coordinator_http_connections" && $2 >= 200 { found = 1 } END { exit !found }' ||
   die "the server was not full"
@@ -59,10 +60,11 @@ kill "${pid_of[polls]}"
 
 # A follower whose leader and whose quorum are gone says so, for the alert goes by that.
 gauge() { ask "$1" /metrics | awk -v name="$2" '$1 == name { print $2 }'; }
-[ "$(gauge 2 coordinator_has_leader)" = 1 ] || die "node-2 knows no leader"
+has_leader() { [ "$(gauge 2 coordinator_has_leader)" = 1 ]; }
+wait_until "a leader that node-2 knows" has_leader
 old=$(leader)
 left=$((${old#node-} % 3 + 1))
 for i in 1 2 3; do [ "$i" = "$left" ] || kill -KILL "${pid_of[node-$i]}"; done
 leaderless() { [ "$(gauge "$left" coordinator_has_leader)" = 0 ]; }
-wait_until 20 "word that there is no leader" leaderless
+wait_until "word that there is no leader" leaderless
 echo "metrics: $(wc -l <"$state/named") named metrics are exported"

@@ -39,31 +39,31 @@ for file in /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/send_r
 start_cluster
 start_browser 1280 900 light
 go_to "$(url 3)/"
-wait_until 30 "a healthy cluster on the page" says '#verdict' 'All nodes are healthy'
+wait_until "a healthy cluster on the page" says '#verdict' 'All nodes are healthy'
 whole() { [ "$(evaluate 'return [...document.querySelectorAll("#matrix td")].filter(c => / ms/.test(c.innerText)).length')" = 6 ]; }
-wait_until 20 "six round trips" whole
+wait_until "six round trips" whole
 cell() { evaluate "return document.querySelectorAll('#matrix tbody tr')[$1 - 1].querySelectorAll('td')[$2 - 1].innerText"; }
 
 ip rule add from 10.77.1.2 to 10.77.2.2 blackhole
 one_way() { says '#matrix-note' 'what node-1 sends does not arrive at node-2, while node-2 can send to node-1'; }
-wait_until 20 "the one-way fault on the page" one_way
+wait_until "the one-way fault on the page" one_way
 [[ $(cell 1 2) == *'does not arrive'* ]] || die "from node-1 to node-2 it says: $(cell 1 2)"
 ctl monitor --once | grep -Eq '^node-1 .* DOES NOT ARRIVE' || die "coordctl monitor shows no such fault"
 [[ $(cell 2 1) == *arrives* ]] || die "from node-2 to node-1 it says: $(cell 2 1)"
 # The link is closed after some seconds; what failed is still told.
 closed() { grep -q 'the link to node-2 is down' "$state/node-1.log"; }
-wait_until 30 "the link to be closed" closed
+wait_until "the link to be closed" closed
 sleep 3
 one_way || die "once the link was closed the page says: $(text_of '#matrix-note')"
 between() { says '#verdict' 'The network between node-1 and node-2 fails'; }
-wait_until 20 "a verdict that names the two" between
+wait_until "a verdict that names the two" between
 devtools Emulation.setDeviceMetricsOverride '{"width":390,"height":800,"deviceScaleFactor":1,"mobile":false}' >/dev/null
 [ "$(evaluate 'return document.documentElement.scrollWidth <= innerWidth')" = true ] || die "on a narrow screen words stick out"
 [ "$(evaluate 'return [...document.querySelectorAll("#matrix td")].every(c => c.scrollWidth <= c.clientWidth)')" = true ] ||
   die "on a narrow screen words stick out of the cells"
 
 ip rule del from 10.77.1.2 to 10.77.2.2 blackhole
-wait_until 60 "six round trips again" whole
-wait_until 20 "a healthy cluster again" says '#verdict' 'All nodes are healthy'
+wait_until "six round trips again" whole
+wait_until "a healthy cluster again" says '#verdict' 'All nodes are healthy'
 [ -z "$(text_of '#matrix-note')" ] || die "after healing the page says: $(text_of '#matrix-note')"
 echo "one way: the page shows which direction fails, and that it works again"

@@ -28,22 +28,22 @@ old_number=${old#node-}
 here=$((old_number % 3 + 1))
 start_browser 1280 900 light
 go_to "$(url "$here")/"
-wait_until 30 "a healthy cluster on the page" says '#verdict' 'All nodes are healthy'
+wait_until "a healthy cluster on the page" says '#verdict' 'All nodes are healthy'
 says '#verdict-detail' "$old leads. 1 more node may fail." || die "the page says: $(text_of '#verdict-detail')"
-wait_until 20 "a live stream" says '#link-text' live
+wait_until "a live stream" says '#link-text' live
 ok "the page is live and knows the leader"
 [ "$(evaluate 'return document.querySelectorAll("#nodes tr").length')" = 3 ] || die "not three nodes"
 matrix_is_whole() { [ "$(evaluate 'return [...document.querySelectorAll("#matrix td")].filter(c => / ms/.test(c.innerText)).length')" = 6 ]; }
-wait_until 20 "six round trips" matrix_is_whole
+wait_until "six round trips" matrix_is_whole
 ok "nodes and round trips"
 says '#queue' cuda || die "the queue says: $(text_of '#queue')"
 says '#workers' w-1 || die "the workers say: $(text_of '#workers')"
 says '#runs' '<b>broken<b>' || die "the runs say: $(text_of '#runs')"
 evaluate 'const d = [...document.querySelectorAll("#runs details")].find(d => d.dataset.run.includes("broken")); d.querySelector("summary").focus(); d.querySelector("summary").click(); return 1' >/dev/null
-wait_until 10 "the failure's output" says '#runs' 'it broke <here>'
+wait_until "the failure's output" says '#runs' 'it broke <here>'
 ok "queue, workers, and a run with its failure, as text"
 charts_are_drawn() { [ "$(evaluate 'return Object.values(Chart.instances).filter(c => c.data.labels.length > 0).length')" = 3 ]; }
-wait_until 20 "three charts" charts_are_drawn
+wait_until "three charts" charts_are_drawn
 ok "charts"
 [ "$(evaluate 'return performance.getEntriesByType("resource").filter(e => new URL(e.name).origin !== location.origin).length')" = 0 ] ||
   die "the page asked another host"
@@ -55,28 +55,28 @@ ok "no other host; pictures have names; the focus stays"
 kill -KILL "${pid_of[$old]}"
 killed_at=$SECONDS
 new_leader() { says '#verdict' "$old is down" && says '#verdict-detail' leads && ! says '#verdict-detail' "$old leads"; }
-wait_until 15 "the new leader on the page" new_leader
+wait_until "the new leader on the page" new_leader
 new=$(text_of '#verdict-detail')
 says '#verdict-detail' 'No further node may fail.' || die "the page says: $new"
 [ "${new%% *}" = "$(leader)" ] || die "the page names ${new%% *}, and $(leader) leads"
-wait_until 10 "the loss on the line of time" says '#timeline' "$old was lost"
+wait_until "the loss on the line of time" says '#timeline' "$old was lost"
 says '#timeline' "${new%% *} leads" || die "the line of time says: $(text_of '#timeline')"
 says '#nodes' unreachable || die "the nodes say: $(text_of '#nodes')"
 ok "$old was killed, and the page shows ${new%% *} after $((SECONDS - killed_at)) s at most"
 
 start_node "$old_number"
-wait_until 30 "all healthy again" says '#verdict' 'All nodes are healthy'
+wait_until "all healthy again" says '#verdict' 'All nodes are healthy'
 ok "the node is back"
 
 # The node that served the page is paused, then killed: the page says so, and offers the others.
 kill -STOP "${pid_of[node-$here]}"
-wait_until 30 "a stale page that says so" says '#stale' "node-$here has not answered"
+wait_until "a stale page that says so" says '#stale' "node-$here has not answered"
 says '#verdict' 'Not known any more' || die "a stale page says: $(text_of '#verdict')"
 says '#link-text' stale || die "the head says: $(text_of '#link-text')"
 says '#stale' Ask || die "the banner names no other node"
 kill -CONT "${pid_of[node-$here]}"
 live_again() { says '#link-text' live && [ -z "$(text_of '#stale')" ]; }
-wait_until 30 "a live page again" live_again
+wait_until "a live page again" live_again
 ok "a page that is stale says so, and lives again"
 
 for width in 390 1280; do
@@ -88,8 +88,8 @@ ok "no sideways scrolling at 390 and 1280 pixels"
 
 # -- without a mouse, and without eyes ---------------------------------------------------------------------------------
 go_to "$(url "$here")/"
-wait_until 30 "the page" says '#link-text' live
-wait_until 20 "the runs" says '#runs' broken
+wait_until "the page" says '#link-text' live
+wait_until "the runs" says '#runs' broken
 press Tab
 [ "$(evaluate 'return document.activeElement.className')" = skip ] || die "the first stop is not the way past the head"
 press Enter
@@ -126,11 +126,11 @@ ok "a screen reader is told what is where, and what changes"
 # -- alone ----------------------------------------------------------------------------------------------------------------
 for i in 1 2 3; do [ "$i" = "$here" ] || kill -KILL "${pid_of[node-$i]}"; done
 go_to "$(url "$here")/"
-wait_until 30 "a cluster without a quorum" says '#verdict' 'No quorum'
+wait_until "a cluster without a quorum" says '#verdict' 'No quorum'
 says '#verdict-detail' '1 of 3 voters' || die "the page says: $(text_of '#verdict-detail')"
 unreachable() { [ "$(evaluate 'return document.querySelectorAll("#nodes tr.down").length')" = 2 ]; }
-wait_until 20 "two nodes that cannot be reached" unreachable
+wait_until "two nodes that cannot be reached" unreachable
 says '#workers' w-1 || die "what was applied last is not shown"
-wait_until 10 "word of what may be behind" says '#stale' 'may be behind'
+wait_until "word of what may be behind" says '#stale' 'may be behind'
 ok "one node that is left serves the page, and says that there is no quorum"
 echo "page: $passed checks passed"

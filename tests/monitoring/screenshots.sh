@@ -29,7 +29,7 @@ old=$(leader)
 kill -KILL "${pid_of[$old]}"
 sleep 8
 start_node "${old#node-}"
-wait_until 60 "three healthy nodes" all_healthy
+wait_until "three healthy nodes" all_healthy
 shell_tasks regression-77 2600 0.5 | ctl task submit --file - >/dev/null
 ctl task submit --run-id gpu-farm --requires rocm -- true >/dev/null
 sleep "${WARM_UP:-40}"
@@ -39,7 +39,7 @@ here=$(leader)
 take() {
   start_browser "$2" "$3" "$4"
   go_to "$(url "${here#node-}")/"
-  wait_until 30 "the page" says '#link-text' live
+  wait_until "the page" says '#link-text' live
   # The window as high as the page, so that the picture is all of it.
   devtools Emulation.setDeviceMetricsOverride \
     "{\"width\":$2,\"height\":$(evaluate 'return document.documentElement.scrollHeight'),\"deviceScaleFactor\":1,\"mobile\":false}" >/dev/null
