@@ -319,7 +319,7 @@ TEST_CASE("coordctl probe: counts accepted writes") {
   desk d{node};
   auto s = d.json_session();
   probe_options options;
-  options.time = std::chrono::seconds{1};
+  options.time = std::chrono::seconds{3};
   CHECK(probe_writes(s, options) == exit_status::ok);
   auto report = json::parse(d.out.str());
   CHECK(report["accepted"] >= 2);

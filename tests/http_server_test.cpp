@@ -68,17 +68,19 @@ class echo : public request_handler {
   bool released = false;
 };
 
-http_server_options quick() {
+/// With a patience that a client of a busy machine does not use up; a test of a time-out makes that one short.
+http_server_options patient() {
   http_server_options options;
   options.port = 0;
-  options.limits.head_timeout = 300ms;
-  options.limits.body_timeout = 300ms;
+  options.limits.head_timeout = 60s;
+  options.limits.body_timeout = 60s;
   options.limits.idle_timeout = 60s;
+  options.spare_patience = 60s;
   return options;
 }
 
 struct running {
-  explicit running(http_server_options options = quick()) : server(std::move(options), handler) {
+  explicit running(http_server_options options = patient()) : server(std::move(options), handler) {
     REQUIRE(server.start() == "");
   }
   ~running() { handler.release(); }
@@ -119,15 +121,15 @@ TEST_CASE("http server: HEAD, HTTP/1.0 and Connection: close") {
   running node;
   raw_http client{node.port()};
   client.send("HEAD /x HTTP/1.1\r\n\r\n");
-  auto head = client.receive(10s, true);
+  auto head = client.receive(60s, true);
   CHECK(head.status == 200);
   CHECK(head.header("Content-Length") == "9");
   CHECK(client.ask("GET /x HTTP/1.1\r\nConnection: foo, Close\r\n\r\n").header("Connection") == "close");
-  CHECK(client.closes_within(10s));
+  CHECK(client.closes_within(60s));
   // It knows no chunks, so that only the end of the connection ends a stream.
   raw_http old{node.port()};
   CHECK(old.ask("GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").body == "one two");
-  CHECK(old.closes_within(10s));
+  CHECK(old.closes_within(60s));
   raw_http kept{node.port()};
   CHECK(kept.ask("GET /x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").status == 200);
   CHECK(kept.ask(get).status == 200);
@@ -139,7 +141,7 @@ TEST_CASE("http server: a streamed body comes in chunks, and one that fails is n
   CHECK(client.ask("GET /stream HTTP/1.1\r\n\r\n").body == "one two");
   CHECK(client.ask(get).status == 200);
   CHECK(client.ask("GET /cut HTTP/1.1\r\n\r\n").body == "part");
-  CHECK(client.closes_within(10s));
+  CHECK(client.closes_within(60s));
 }
 
 TEST_CASE("http server: a large answer arrives whole") {
@@ -150,12 +152,12 @@ TEST_CASE("http server: a large answer arrives whole") {
 }
 
 TEST_CASE("http server: a client that does not read its answer is cut off") {
-  auto options = quick();
+  auto options = patient();
   options.limits.write_stall = 200ms;
   running node{options};
   raw_http client{node.port()};
   auto reaches = [&](std::size_t connections) {
-    auto deadline = std::chrono::steady_clock::now() + 30s;
+    auto deadline = std::chrono::steady_clock::now() + 60s;
     while (node.server.connections() != connections && std::chrono::steady_clock::now() < deadline)
       std::this_thread::yield();
     return node.server.connections() == connections;
@@ -191,20 +193,18 @@ TEST_CASE("http server: malformed chunks are refused and the connection closed")
     running node;
     raw_http client{node.port()};
     CHECK(client.ask("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + std::string{body}).status == 400);
-    CHECK(client.closes_within(10s));
+    CHECK(client.closes_within(60s));
   }
 }
 
 TEST_CASE("http server: a body over its limit is answered 413, however it is framed") {
-  // Time is not what ends them here.
-  auto options = quick();
-  options.limits.body_timeout = 120s;
+  auto options = patient();
   options.limits.linger = 60s;
   running node{options};
   SUBCASE("announced") {
     raw_http client{node.port()};
     CHECK(client.ask("POST /small HTTP/1.1\r\nContent-Length: 11\r\n\r\n").status == 413);
-    CHECK(client.closes_within(10s));
+    CHECK(client.closes_within(60s));
   }
   SUBCASE("announced, and the client waits for leave to send it") {
     raw_http client{node.port()};
@@ -224,17 +224,17 @@ TEST_CASE("http server: a body over its limit is answered 413, however it is fra
   SUBCASE("endless chunks") {
     raw_http client{node.port()};
     client.send("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
-    CHECK(is_cut_off(client, "1000\r\n" + std::string(4096, 'x') + "\r\n", 0ms, 30s));
+    CHECK(is_cut_off(client, "1000\r\n" + std::string(4096, 'x') + "\r\n", 0ms, 60s));
   }
   SUBCASE("endless extensions of a chunk") {
     raw_http client{node.port()};
     client.send("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;");
-    CHECK(is_cut_off(client, std::string(4096, 'x'), 0ms, 30s));
+    CHECK(is_cut_off(client, std::string(4096, 'x'), 0ms, 60s));
   }
   SUBCASE("endless trailers") {
     raw_http client{node.port()};
     client.send("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n");
-    CHECK(is_cut_off(client, "A: b\r\n", 0ms, 30s));
+    CHECK(is_cut_off(client, "A: b\r\n", 0ms, 60s));
   }
   SUBCASE("at the limit") {
     raw_http client{node.port()};
@@ -250,32 +250,14 @@ TEST_CASE("http server: leave to send a body is given when asked for") {
   CHECK(client.ask("abc").body == "POST /x? abc");
 }
 
-TEST_CASE("http server: slow, silent and garbage clients are cut off in bounded time") {
-  running node;
-  SUBCASE("a head dripped byte by byte") {
+TEST_CASE("http server: clients whose head does not come are cut off in bounded time") {
+  auto options = patient();
+  options.limits.head_timeout = 300ms;
+  running node{options};
+  SUBCASE("dripped byte by byte") {
     raw_http client{node.port()};
     client.send("GET / HTTP/1.1\r\nX: ");
-    CHECK(is_cut_off(client, "x", 20ms, 30s));
-  }
-  SUBCASE("a body dripped chunk by chunk") {
-    raw_http client{node.port()};
-    client.send("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
-    CHECK(is_cut_off(client, "1\r\nx\r\n", 20ms, 30s));
-  }
-  SUBCASE("a body that stops") {
-    raw_http client{node.port()};
-    CHECK(client.ask("POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc").status == 408);
-    CHECK(client.closes_within(10s));
-  }
-  SUBCASE("silence") {
-    raw_http client{node.port()};
-    CHECK(client.closes_within(30s));
-  }
-  SUBCASE("a body that ends early") {
-    raw_http client{node.port()};
-    client.send("POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
-    client.end_sending();
-    CHECK(client.receive().status == 400);
+    CHECK(is_cut_off(client, "x", 20ms, 60s));
   }
   SUBCASE("garbage") {
     raw_http client{node.port()};
@@ -283,12 +265,50 @@ TEST_CASE("http server: slow, silent and garbage clients are cut off in bounded 
     for (int i = 0; i < 5000; ++i)
       garbage.push_back(static_cast<char>(i * 7919 % 251));
     client.send(garbage);
-    CHECK(client.closes_within(10s));
+    CHECK(client.closes_within(60s));
+  }
+  SUBCASE("silence") {
+    raw_http client{node.port()};
+    CHECK(client.closes_within(60s));
+  }
+  // Others are answered, when they are not too slow themselves.
+  auto is_answered = [&] { return raw_http{node.port()}.ask(get).status == 200; };
+  auto answered = is_answered();
+  for (auto end = std::chrono::steady_clock::now() + 60s; !answered && std::chrono::steady_clock::now() < end;)
+    answered = is_answered();
+  CHECK(answered);
+}
+
+TEST_CASE("http server: clients whose body does not come are cut off in bounded time") {
+  auto options = patient();
+  options.limits.body_timeout = 300ms;
+  running node{options};
+  SUBCASE("dripped chunk by chunk") {
+    raw_http client{node.port()};
+    client.send("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+    CHECK(is_cut_off(client, "1\r\nx\r\n", 20ms, 60s));
+  }
+  SUBCASE("one that stops") {
+    raw_http client{node.port()};
+    CHECK(client.ask("POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc").status == 408);
+    CHECK(client.closes_within(60s));
+  }
+  raw_http other{node.port()};
+  CHECK(other.ask(get).status == 200);
+}
+
+TEST_CASE("http server: a head that does not end is cut off, and a body that ends too early answered") {
+  running node;
+  SUBCASE("a body that ends early") {
+    raw_http client{node.port()};
+    client.send("POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
+    client.end_sending();
+    CHECK(client.receive().status == 400);
   }
   SUBCASE("an endless head") {
     raw_http client{node.port()};
     client.send("GET / HTTP/1.1\r\n");
-    CHECK(is_cut_off(client, "X: " + std::string(4000, 'x') + "\r\n", 0ms, 30s));
+    CHECK(is_cut_off(client, "X: " + std::string(4000, 'x') + "\r\n", 0ms, 60s));
   }
   raw_http other{node.port()};
   CHECK(other.ask(get).status == 200);
@@ -318,7 +338,7 @@ TEST_CASE("http server: heads that could be read as two requests are refused") {
     auto answer = client.ask(head);
     CHECK(answer.status == 400);
     CHECK(answer.header("Content-Type") == "application/problem+json");
-    CHECK(client.closes_within(10s));
+    CHECK(client.closes_within(60s));
   }
 }
 
@@ -369,7 +389,7 @@ TEST_CASE("http server: 1,000 idle long-polls keep nobody waiting") {
 }
 
 TEST_CASE("http server: past the limit of connections probes are answered, and all else is refused with 503") {
-  auto options = quick();
+  auto options = patient();
   options.threads.limit = 2;
   options.spare_threads.limit = 8;  // A place is free again only a moment after its answer.
   running node{options};
@@ -392,7 +412,7 @@ TEST_CASE("http server: past the limit of connections probes are answered, and a
 }
 
 TEST_CASE("http server: past the limit, those who say nothing keep no probe waiting for long") {
-  auto options = quick();
+  auto options = patient();
   options.threads.limit = 1;
   options.spare_threads.limit = 1;
   options.spare_patience = 50ms;
@@ -403,7 +423,7 @@ TEST_CASE("http server: past the limit, those who say nothing keep no probe wait
   raw_http silent{node.port()};
   // Refused at once while the one spare place is taken, and let in when its time is over.
   bool answered = false;
-  for (auto deadline = std::chrono::steady_clock::now() + 20s;
+  for (auto deadline = std::chrono::steady_clock::now() + 60s;
        !answered && std::chrono::steady_clock::now() < deadline;) {
     raw_http prober{node.port()};
     answered = prober.ask("GET /probe HTTP/1.1\r\n\r\n").status == 200;
@@ -414,7 +434,7 @@ TEST_CASE("http server: past the limit, those who say nothing keep no probe wait
 TEST_CASE("http server: a used port is reported, not shared") {
   running node;
   echo handler;
-  auto options = quick();
+  auto options = patient();
   options.port = node.port();
   http_server second{options, handler};
   auto error = second.start();
@@ -434,7 +454,7 @@ TEST_CASE("http server: stopping answers what is in flight and closes what is id
   busy.send("GET /wait HTTP/1.1\r\n\r\n");
   node.handler.wait_for(1);
   std::thread stop{[&] { node.server.stop(30s); }};
-  CHECK(idle.closes_within(10s));
+  CHECK(idle.closes_within(60s));
   node.handler.release();
   auto answer = busy.receive();
   CHECK(answer.status == 200);

@@ -16,9 +16,9 @@ using recovery::lease;
 namespace {
 
 struct desk {
-  explicit desk(const fake_coordinator& node)
+  explicit desk(const fake_coordinator& node, std::chrono::milliseconds patience = 60s)
       : cluster{parse_endpoints(node.url()),
-                {.connect_timeout = 500ms, .give_up_after = 500ms, .retry = true, .first = 0}} {}
+                {.connect_timeout = patience, .give_up_after = patience, .retry = true, .first = 0}} {}
   client cluster;
 };
 
@@ -30,7 +30,7 @@ client_reply send(client& cluster, const std::string& method, const std::string&
   return cluster.send(request);
 }
 
-bool comes(lease& x, lease::state wanted, std::chrono::milliseconds patience = 10s) {
+bool comes(lease& x, lease::state wanted, std::chrono::milliseconds patience = 60s) {
   for (auto end = std::chrono::steady_clock::now() + patience; std::chrono::steady_clock::now() < end;) {
     if (x.hold() == wanted)
       return true;
@@ -100,7 +100,7 @@ TEST_CASE("recovery lease: whoever finds it taken away has it no longer") {
 
 TEST_CASE("recovery lease: a cluster that grants nothing is told apart from one that refuses") {
   fake_coordinator node;
-  desk a{node};
+  desk a{node, 2s};
   lease mine{a.cluster, "mine", 60s}, late{a.cluster, "late", 60s};
   REQUIRE(mine.hold() == lease::state::held);
   node.stop();

@@ -113,7 +113,7 @@ std::vector<fake_coordinator::seen> fake_coordinator::requests(const std::string
 
 bool fake_coordinator::eventually(const std::function<bool(const json&, const json&)>& done) const {
   std::unique_lock lock{mutex_};
-  return changed_.wait_for(lock, std::chrono::seconds{10}, [&] { return done(tasks_, workers_); });
+  return changed_.wait_for(lock, std::chrono::seconds{60}, [&] { return done(tasks_, workers_); });
 }
 
 void fake_coordinator::on(add_handler add, const std::string& pattern, handler own) {

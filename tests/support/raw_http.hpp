@@ -64,7 +64,7 @@ class raw_http {
   void end_sending() { ::shutdown(socket_, SHUT_WR); }
 
   /// Reads one answer, a chunked one decoded. `head_only` for answers to HEAD.
-  answer receive(std::chrono::milliseconds timeout = std::chrono::seconds{10}, bool head_only = false) {
+  answer receive(std::chrono::milliseconds timeout = std::chrono::seconds{60}, bool head_only = false) {
     auto deadline = std::chrono::steady_clock::now() + timeout;
     answer a;
     std::size_t end;
