@@ -15,9 +15,17 @@ using namespace raft_tables;
 
 namespace {
 
-// A step of compaction takes this much at most, so that no append waits longer than a heartbeat interval for it.
+// A step of compaction takes this much at most, so that no append waits longer than a heartbeat interval for it. Where
+// entries wait for the same transaction, it takes a few for each of them: that keeps up, and delays them little.
 constexpr std::size_t compaction_rows = 1000;
 constexpr std::size_t compaction_bytes = std::size_t{1} << 20;
+constexpr std::size_t compaction_rows_least = 32;
+constexpr std::size_t compaction_rows_an_entry = 3;
+
+std::size_t rows_to_drop(std::size_t appended) {
+  return appended == 0 ? compaction_rows
+                       : std::clamp(appended * compaction_rows_an_entry, compaction_rows_least, compaction_rows);
+}
 
 void require_whole_wal(const std::string& path, const std::string& vfs) {
   if (auto problem = find_wal_damage(path, vfs))
@@ -80,7 +88,7 @@ class raft_store::implementation {
   node_row save(const raft_write& write);
   void save_vote(const hard_state& state);
   void append(const log_entry& entry);
-  void compact(log_base& base, log_index to);
+  void compact(log_base& base, log_index to, std::size_t most);
   void note_terms(const raft_write& write);
 
   database db_;
@@ -285,20 +293,20 @@ node_row raft_store::implementation::save(const raft_write& write) {
   if (write.state_file)
     node.state_file = *write.state_file;
   if (write.compact_to)
-    compact(node.base, *write.compact_to);
+    compact(node.base, *write.compact_to, rows_to_drop(write.entries.size()));
   if (write.formed || write.formation || write.state_file || write.install || node.base.index != node_.base.index)
     raft_tables::save_node(db_, node);
   return node;
 }
 
 // The rows are read before they go: the base takes over what they say, and damage must not be taken over unseen.
-void raft_store::implementation::compact(log_base& base, log_index to) {
+void raft_store::implementation::compact(log_base& base, log_index to, std::size_t most) {
   auto& query = statements_->read;
   query.bind(1, (base.index + 1).value).bind(2, to.value);
   std::size_t rows = 0, bytes = 0;
   {
     reset_at_end guard{query};
-    while (rows < compaction_rows && query.step()) {
+    while (rows < most && query.step()) {
       auto row = read_log_row(db_, query);
       require_index(db_, row.index, base.index + 1);
       bytes += row.payload.size();

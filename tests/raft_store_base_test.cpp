@@ -145,6 +145,25 @@ TEST_CASE("raft_store: a step of compaction is bounded in rows and in bytes, and
   CHECK(store->first_index().value == 2510);
 }
 
+TEST_CASE("raft_store: where entries wait for it a step of compaction is small, and still outpaces them") {
+  fault_disk disk{"compact-pace", 1};
+  auto store = open(disk);
+  store->write(founding());
+  store->write(append(2, 2500, 1, 1));
+  std::uint64_t next = 2501;
+  auto step = [&](std::uint64_t entries) {
+    auto from = store->first_index().value;
+    auto write = append(next, next + entries - 1, 1, 1);
+    write.compact_to = log_index{2400};
+    next += entries;
+    store->write(write);
+    return store->first_index().value - from;
+  };
+  CHECK_EQ(step(1), 32);
+  CHECK_EQ(step(100), 300);
+  CHECK_EQ(step(900), 1000);
+}
+
 TEST_CASE("raft_store: the files stop growing under a steady load") {
   fault_disk disk{"steady", 1};
   auto store = open(disk, 100);
