@@ -79,7 +79,10 @@ done
   exit 1
 }
 
-bench() { "$programs/coordinator-bench" write --clients 1 --runs 1 --operations "$writes" --seconds 60 -o json 2>/dev/null; }
+# Warmed up until the WAL of raft.db has been gone through once: as long as it grows, syncs take longer.
+bench() {
+  "$programs/coordinator-bench" write --clients 1 --runs 1 --warm-up 3 --operations "$writes" --seconds 60 -o json 2>/dev/null
+}
 p50_us() { jq '.results[0].runs[0].p50_ms * 1000 | round'; }
 untraced=$(bench | p50_us)
 
@@ -108,7 +111,7 @@ sed -nE 's/^ *(.{1,16})-([0-9]+) +\( *([0-9-]+)\) \[[0-9]+\] [^ ]+ +([0-9.]+): (
 
 cat >"$scratch/follow.awk" <<'AWK'
 # The client is the thread of the load generator; a write is what lies between its request and the answer. The leader is
-# the process whose front pushes. Each write gives one line of NAME=VALUE; the first ones are warm-up.
+# the process whose front pushes. Each write gives one line of NAME=VALUE.
 function hex(text,   i, value) {
   for (i = 3; i <= length(text); ++i)
     value = value * 16 + index("0123456789abcdef", substr(text, i, 1)) - 1
@@ -124,9 +127,6 @@ function finish(   p, best, decided, acknowledged) {
     if (p != leader && stored[p] && (best == "" || synced[p] < synced[best]))
       best = p
   if (best == "" || !applied || !pushed || !sent || !synced[leader])
-    return
-  ++writes
-  if (writes <= 200)
     return
   acknowledged = first_reply_after[best] ? first_reply_after[best] : last_reply
   decided = last_reply > last_written ? last_reply : last_written
@@ -231,7 +231,7 @@ what ~ /^sys_fdatasync\(/ && stored[pid] && tid == writer[pid] && !syncing[pid] 
 what == "sys_fdatasync" && syncing[pid] && tid == writer[pid] && !synced[pid] { synced[pid] = now }
 what ~ /^sys_write\(/ && pid != leader && synced[pid] && !replied[pid] && length_of($0) > 8 { replied[pid] = now }
 AWK
-awk -f "$scratch/follow.awk" "$scratch/trace" "$scratch/trace" >"$scratch/steps"
+awk -f "$scratch/follow.awk" "$scratch/trace" "$scratch/trace" | tail -n "$writes" >"$scratch/steps"
 followed=$(wc -l <"$scratch/steps")
 [ "$followed" -gt 0 ] || {
   echo "write_budget.sh: no write could be followed from end to end" >&2
