@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "persistence/checksum.hpp"
+
 namespace coordinator {
 
 namespace {
@@ -27,6 +29,19 @@ int note_wal_pages(void* pages, sqlite3*, const char*, int count) {
 
 bool means_damage(int code) {
   return (code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB;
+}
+
+// Every statement is the program's own: where one does not fit to the tables, their schema is damaged, or what the
+// header says of it.
+int as_damage(int code) {
+  return code == SQLITE_ERROR ? SQLITE_CORRUPT : code;
+}
+
+std::uint64_t checksum_of(const file_format& format) {
+  return row_checksum{}
+      .add(static_cast<std::uint64_t>(format.application_id))
+      .add(static_cast<std::uint64_t>(format.version))
+      .value();
 }
 
 }  // namespace
@@ -63,21 +78,65 @@ database::~database() {
 }
 
 bool database::holds(const file_format& format) {
-  auto application = query_number("PRAGMA application_id");
-  auto version = query_number("PRAGMA user_version");
-  if (application == 0 && version == 0 && query_number("SELECT count(*) FROM sqlite_schema") == 0)
+  const auto header = header_format();
+  if (header == file_format{} && query_number("SELECT count(*) FROM sqlite_schema") == 0)
     return false;
-  if (application != format.application_id)
+  const bool ours = header.application_id == format.application_id && header.version <= format.version;
+  auto noted = header;
+  try {
+    noted = noted_format().value_or(header);
+  } catch (const damaged_error&) {
+    // Another program may well have a table of that name.
+    if (ours)
+      throw;
+  }
+  if (noted.application_id != format.application_id)
     throw refused_error(path_ + ": is a database of another program; choose another data directory");
-  if (version > format.version)
-    throw refused_error(path_ + ": was written by a newer version (format " + std::to_string(version) +
+  if (noted.version > format.version)
+    throw refused_error(path_ + ": was written by a newer version (format " + std::to_string(noted.version) +
                         ", this program knows " + std::to_string(format.version) + "); run that version");
+  if (header != noted)
+    throw damaged_error(SQLITE_CORRUPT, path_ + ": its header does not say of what format it is");
   return true;
+}
+
+file_format database::header_format() {
+  return {static_cast<std::int32_t>(query_number("PRAGMA application_id")),
+          static_cast<std::int32_t>(query_number("PRAGMA user_version"))};
+}
+
+std::optional<file_format> database::noted_format() {
+  if (query_number("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'format'") == 0)
+    return std::nullopt;
+  statement query{*this, "SELECT application_id, version, crc FROM format WHERE one = 1"};
+  if (!query.step())
+    throw damaged_error(SQLITE_CORRUPT, path_ + ": table format: its row is missing");
+  file_format noted{static_cast<std::int32_t>(query.integer(0)), static_cast<std::int32_t>(query.integer(1))};
+  if (checksum_of(noted) != query.number(2))
+    throw damaged_error(SQLITE_CORRUPT, path_ + ": table format: its row does not match its checksum");
+  return noted;
 }
 
 void database::set_format(const file_format& format) {
   execute(("PRAGMA application_id=" + std::to_string(format.application_id)).c_str());
   execute(("PRAGMA user_version=" + std::to_string(format.version)).c_str());
+  execute(
+      "CREATE TABLE IF NOT EXISTS format(one INTEGER PRIMARY KEY CHECK(one = 1), application_id INTEGER, "
+      "version INTEGER, crc INTEGER)");
+  statement{*this, "INSERT OR REPLACE INTO format VALUES(1, ?, ?, ?)"}
+      .bind(1, std::int64_t{format.application_id})
+      .bind(2, std::int64_t{format.version})
+      .bind(3, checksum_of(format))
+      .run();
+}
+
+void database::keep_format() {
+  if (noted_format())
+    return;
+  transaction_statements transactions{*this};
+  transaction t{transactions};
+  set_format(header_format());
+  t.commit();
 }
 
 void database::start_writing() {
@@ -121,7 +180,7 @@ void database::rewrite_wal() {
 void database::execute(const char* sql) {
   auto code = sqlite3_exec(handle_, sql, nullptr, nullptr, nullptr);
   if (code != SQLITE_OK)
-    fail(code, sql);
+    fail(as_damage(code), sql);
 }
 
 std::int64_t database::query_number(const char* sql) {
@@ -175,9 +234,8 @@ void database::fail(int code, std::string_view doing) const {
 statement::statement(database& db, std::string_view sql) : db_(&db) {
   auto code = sqlite3_prepare_v3(db.handle(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT,
                                  &handle_, nullptr);
-  // Every statement is the program's own: where one does not fit to the tables, their schema is damaged.
   if (code != SQLITE_OK)
-    db.fail(code == SQLITE_ERROR ? SQLITE_CORRUPT : code, sql);
+    db.fail(as_damage(code), sql);
 }
 
 statement::~statement() {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -55,6 +56,8 @@ struct database_options {
 struct file_format {
   std::int32_t application_id = 0;
   std::int32_t version = 0;  ///< The newest that this program reads and writes.
+
+  friend bool operator==(const file_format&, const file_format&) = default;
 };
 
 /// One connection to a SQLite file in WAL mode. Used by one thread at a time.
@@ -73,9 +76,13 @@ class database {
   database& operator=(const database&) = delete;
 
   /// False when the file holds nothing yet. Throws refused_error when it is of another format or of a newer version.
+  /// The format is in the header, which has no checksum, and in a table's row, which has one: where that row knows the
+  /// file for ours and the header does not, the header is damaged, and damaged_error is thrown.
   bool holds(const file_format& format);
-  /// Notes the format in the file; part of the transaction under way.
+  /// Notes the format in both places; part of the transaction under way.
   void set_format(const file_format& format);
+  /// Notes what the header says in the table too, where an earlier program did not. Not within a transaction.
+  void keep_format();
 
   /// Puts the file into WAL mode and makes all that can be read from it durable. To be called before anything
   /// read from the file is used: a process that was killed between writing and syncing leaves a commit that
@@ -114,6 +121,8 @@ class database {
   [[noreturn]] void fail(int code, std::string_view doing) const;
 
  private:
+  file_format header_format();
+  std::optional<file_format> noted_format();
   void rewrite_wal();
 
   std::string path_;

@@ -114,6 +114,7 @@ void raft_store::implementation::open(const node_id& node, const raft_store_opti
       throw refused_error(db_.path() + ": belongs to node '" + node_.node.value + "', not to '" + node.value +
                           "'; give that --node-id or another --data-dir");
     db_.start_writing();
+    db_.keep_format();
   }
   node_ = read_node(db_);
   contents.node = node_.node;

@@ -180,6 +180,7 @@ void state_store::implementation::open(const node_id& node, incarnation_id incar
       throw refused_error(db_.path() + ": belongs to an earlier life of node '" + node.value +
                           "', whose raft.db was lost; move it out of the data directory");
     db_.start_writing();
+    db_.keep_format();
   }
   statements_.emplace(db_);
 }
@@ -272,6 +273,7 @@ void state_store::implementation::adopt(const node_id& node, incarnation_id inca
   row_.incarnation = incarnation;
   db_.start_writing();
   db_.execute("PRAGMA synchronous=full");
+  db_.keep_format();
   {
     transaction_statements transactions{db_};
     transaction t{transactions};

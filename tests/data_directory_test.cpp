@@ -9,6 +9,7 @@
 #include <string>
 
 #include "persistence/raft_store.hpp"
+#include "persistence/raft_tables.hpp"
 #include "persistence/state_store.hpp"
 #include "tests/support/temporary_directory.hpp"
 
@@ -157,7 +158,7 @@ TEST_CASE("data_directory: a newer version's is refused") {
   make_raft_file(temporary.path());
   {
     database db{temporary / "raft.db", {}};
-    db.execute("PRAGMA user_version=99");
+    db.set_format({raft_tables::format.application_id, 99});
   }
   CHECK(contains(complaint(temporary.path()), "newer version"));
 }

@@ -153,6 +153,54 @@ TEST_CASE("database: another program's file and a newer version's are refused an
   CHECK(pragma(db, "journal_mode") == "delete");
 }
 
+TEST_CASE(
+    "database: a header that says another format than the file's own table is damage, and no other program's file") {
+  temporary_directory directory;
+  auto path = directory / "x.db";
+  auto with = [&](const char* sql) {
+    std::filesystem::remove(path);
+    database db{path, {.create = true}};
+    create_table(db);
+    db.execute(sql);
+  };
+  auto holds = [&] { return database{path, {}}.holds(format); };
+  with("PRAGMA user_version=66");
+  CHECK_THROWS_AS(holds(), damaged_error);
+  with("PRAGMA user_version=0");
+  CHECK_THROWS_AS(holds(), damaged_error);
+  with("PRAGMA application_id=0x1235");
+  CHECK_THROWS_AS(holds(), damaged_error);
+  with("UPDATE format SET version = 1");
+  CHECK_THROWS_AS(holds(), damaged_error);
+  with("DELETE FROM format");
+  CHECK_THROWS_AS(holds(), damaged_error);
+  // Where the header does not say that it is ours, a row that is no good does not either.
+  with("UPDATE format SET version = 1; PRAGMA application_id=0x1235");
+  CHECK_THROWS_AS(holds(), refused_error);
+  with("DROP TABLE format; CREATE TABLE format(theirs); PRAGMA application_id=0x1235");
+  CHECK_THROWS_AS(holds(), refused_error);
+}
+
+TEST_CASE("database: a file from before there was a table of the format is taken, and gets one") {
+  temporary_directory directory;
+  auto path = directory / "x.db";
+  {
+    database db{path, {.create = true}};
+    create_table(db);
+    db.execute("DROP TABLE format");
+  }
+  {
+    database db{path, {}};
+    CHECK(db.holds(format));
+    db.start_writing();
+    db.keep_format();
+    db.keep_format();
+    CHECK(db.holds(format));
+    db.execute("PRAGMA user_version=66");
+  }
+  CHECK_THROWS_AS((database{path, {}}.holds(format)), damaged_error);
+}
+
 TEST_CASE("database: a reader neither writes nor checkpoints, even when it is the last to close") {
   fault_disk disk{"reader", 1};
   {

@@ -52,7 +52,8 @@ log_entry entry_of(std::uint64_t index) {
 }
 
 /// Entries up to 40 in raft.db of which the first 10 were dropped; the state up to 12 in a file, up to 36 in its WAL.
-killed_node make_node() {
+/// One that is stopped in an orderly way leaves no WAL.
+killed_node make_node(bool stopped = false) {
   killed_node node;
   fault_disk disk{"node-damage-make", 1};
   raft_store_options options;
@@ -88,6 +89,10 @@ killed_node make_node() {
     }
   }
   node.last_index = {40};
+  if (stopped) {
+    raft.reset();
+    state.reset();
+  }
   for (auto& path : disk.files())
     node.files[path] = disk.read(path);
   return node;
@@ -187,4 +192,30 @@ TEST_CASE("node damage: of 1,000 flipped bits, in every region of every file, no
                  << ", does not start " << counts[ending::does_not_start]);
   CHECK(endings[ending::waits_for_a_peer] > 10);
   CHECK(endings[ending::lost_disk] > 50);
+}
+
+TEST_CASE("node damage: whatever bit of a file's header is flipped, the node starts and says what it lacks") {
+  // With a WAL its copy of the first page would hide the one in the database.
+  const auto was = make_node(true);
+  REQUIRE(was.files.size() == 2);
+  std::map<std::string, std::map<ending, int>> by_file;
+  for (auto path : {std::string{"/raft.db"}, std::string{"/"} + state_name})
+    for (std::size_t bit = 0; bit < 800; ++bit) {
+      fault_disk disk{"node-damage", bit};
+      for (auto& [name, bytes] : was.files)
+        disk.write(name, bytes);
+      disk.flip_bit(path, bit / 8, bit % 8);
+      CAPTURE(path);
+      CAPTURE(bit);
+      const auto what = start(was, disk);
+      ++by_file[path][what];
+      CHECK(what != ending::does_not_start);
+      CHECK(what != ending::serves_less);
+      if (path != "/raft.db")
+        CHECK(what != ending::lost_disk);
+    }
+  for (auto& [file, counts] : by_file)
+    MESSAGE(file << ": serves " << counts[ending::serves] << ", found by a check " << counts[ending::found_by_a_check]
+                 << ", waits for a peer's state " << counts[ending::waits_for_a_peer] << ", lost disk "
+                 << counts[ending::lost_disk] << ", does not start " << counts[ending::does_not_start]);
 }

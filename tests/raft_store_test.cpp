@@ -7,6 +7,7 @@
 #include <fstream>
 #include <string>
 
+#include "persistence/raft_tables.hpp"
 #include "tests/support/fault_vfs.hpp"
 #include "tests/support/temporary_directory.hpp"
 
@@ -234,10 +235,10 @@ TEST_CASE("raft_store: a file of another node, of another program or of a newer 
     CHECK(contains(error.what(), "'n1'"));
     CHECK(contains(error.what(), "'n2'"));
   }
-  tamper(path, "PRAGMA user_version=99");
+  database{path, {}}.set_format({raft_tables::format.application_id, 99});
   CHECK_THROWS_WITH_AS(open(path), doctest::Contains("newer version"), refused_error);
   CHECK_THROWS_AS(inspect_raft_file(path), refused_error);
-  tamper(path, "PRAGMA application_id=99");
+  database{path, {}}.set_format({99, 1});
   CHECK_THROWS_AS(open(path), refused_error);
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "persistence/state_tables.hpp"
 #include "tests/support/fault_vfs.hpp"
 #include "tests/support/temporary_directory.hpp"
 
@@ -101,8 +102,8 @@ TEST_CASE("state_store: a file of another node, another incarnation or a newer v
   CHECK_THROWS_WITH_AS(state_store::open(path, {"n2"}, incarnation, {}), doctest::Contains("'n1'"), refused_error);
   CHECK_THROWS_AS(state_store::open(path, self, {43}, {}), refused_error);
   CHECK(inspect_state_file(path) == self);
-  tamper(path, "PRAGMA user_version=99");
-  CHECK_THROWS_AS(open(path), refused_error);
+  database{path, {}}.set_format({state_tables::format.application_id, 99});
+  CHECK_THROWS_WITH_AS(open(path), doctest::Contains("newer version"), refused_error);
 }
 
 TEST_CASE("state_store: damage to any row is noticed when the state is loaded") {

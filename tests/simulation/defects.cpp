@@ -81,7 +81,7 @@ const std::vector<defect_row>& defect_rows() {
       {defect::step_down_clears_vote, "step_down_clears_vote", "partitions", 2, "one vote a term"},
       {defect::compact_past_checkpoint, "compact_past_checkpoint", "crashes", 46, "what was synced stays"},
       {defect::older_snapshot_installed, "older_snapshot_installed", "snapshots", 2, "applied never goes back"},
-      {defect::snapshot_drops_suffix, "snapshot_drops_suffix", "snapshots", 1, "a snapshot keeps what follows it"},
+      {defect::snapshot_drops_suffix, "snapshot_drops_suffix", "snapshots", 2, "a snapshot keeps what follows it"},
       {defect::truncate_matching_suffix, "truncate_matching_suffix", "messages", 1,
        "a committed entry is on a majority of disks"},
   };
