@@ -112,13 +112,19 @@ sed -nE 's/^ *(.{1,16})-([0-9]+) +\( *([0-9-]+)\) \[[0-9]+\] [^ ]+ +([0-9.]+): (
 cat >"$scratch/follow.awk" <<'AWK'
 # The client is the thread of the load generator; a write is what lies between its request and the answer. The leader is
 # the process whose front pushes. Each write gives one line of NAME=VALUE.
+# A result or a size, which the kernel prints with or without 0x; -1 for an error.
 function hex(text,   i, value) {
-  for (i = 3; i <= length(text); ++i)
+  sub(/^0x/, "", text)
+  for (i = 1; i <= length(text); ++i)
     value = value * 16 + index("0123456789abcdef", substr(text, i, 1)) - 1
-  return length(text) > 12 ? -1 : value
+  return length(text) > 10 ? -1 : value
 }
 function length_of(what) {
-  return match(what, /(len|count): 0x[0-9a-f]+/) ? hex(substr(what, RSTART + index(substr(what, RSTART), "0x") - 1, RLENGTH - index(substr(what, RSTART), "0x") + 1)) : match(what, /count: [0-9]+/) ? substr(what, RSTART + 7, RLENGTH - 7) + 0 : 0
+  if (!match(what, /(len|count): [0-9a-fx]+/))
+    return 0
+  what = substr(what, RSTART, RLENGTH)
+  sub(/^[a-z]+: /, "", what)
+  return hex(what)
 }
 function step(name, from, to) { if (from && to) printf " %s=%.1f", name, (to - from) * 1e6 }
 function finish(   p, best, decided, acknowledged) {
@@ -161,7 +167,6 @@ function forget() {
   split("", stored); split("", syncing); split("", synced); split("", replied); split("", appended_now)
   split("", appended); split("", first_reply_after); split("", woken)
   pushed = drained = proposed = sent = applied = answered = written_out = last_reply = last_written = own_written = 0
-  decided_by = 0
 }
 # First pass: who is who.
 NR == FNR {
