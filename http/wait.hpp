@@ -28,9 +28,12 @@ std::optional<T> wait_for(Start&& start, std::chrono::milliseconds timeout, cons
   };
   auto s = std::make_shared<slot>();
   start([s](T value) {
-    std::lock_guard lock{s->mutex};
-    if (!s->value)
-      s->value = std::move(value);
+    {
+      std::lock_guard lock{s->mutex};
+      if (!s->value)
+        s->value = std::move(value);
+    }
+    // Not under the lock, or the thread would wake only to wait for that.
     s->filled.notify_one();
   });
   constexpr std::chrono::milliseconds look{500};
