@@ -290,4 +290,11 @@ void cluster::require_equal_states() const {
   REQUIRE_MESSAGE(equal, "the nodes' states differ:\n" << seen);
 }
 
+void write_some(const cluster& nodes, int node, int count, const std::string& prefix) {
+  for (int i = 0; i < count; ++i) {
+    auto done = nodes.put(node, prefix + std::to_string(i % 50), "value " + std::to_string(i));
+    REQUIRE_MESSAGE(done.ok(), done.status << " " << done.body);
+  }
+}
+
 }  // namespace coordinator

@@ -123,4 +123,7 @@ class cluster {
   std::vector<machine> machines_;
 };
 
+/// Writes that often, to 50 keys that begin so, one value after another; requires that all are acknowledged.
+void write_some(const cluster& nodes, int node, int count, const std::string& prefix);
+
 }  // namespace coordinator

@@ -5,7 +5,7 @@
 #include <fstream>
 #include <random>
 
-#include "persistence/state_store.hpp"
+#include "tests/cluster/damage.hpp"
 #include "tests/cluster/ledger.hpp"
 
 namespace fs = std::filesystem;
@@ -26,40 +26,6 @@ std::uint64_t number(const cluster& nodes, int node, const char* field) {
 std::size_t log_length(const cluster& nodes, int node) {
   auto said = nodes.status(node);
   return said["last_log_index"].get<std::size_t>() + 1 - said["first_log_index"].get<std::size_t>();
-}
-
-void write_some(const cluster& nodes, int node, int count, const std::string& prefix) {
-  for (int i = 0; i < count; ++i) {
-    auto done = nodes.put(node, prefix + std::to_string(i % 50), "value " + std::to_string(i));
-    REQUIRE_MESSAGE(done.ok(), done.status << " " << done.body);
-  }
-}
-
-std::vector<std::string> files_with(const std::string& directory, const std::string& part) {
-  std::vector<std::string> found;
-  for (auto& entry : fs::directory_iterator{directory})
-    if (auto name = entry.path().filename().string(); name.find(part) != std::string::npos)
-      found.push_back(name);
-  return found;
-}
-
-/// The file that holds a stopped node's state.
-std::string state_file(const std::string& directory) {
-  for (auto& entry : fs::directory_iterator{directory})
-    if (auto name = entry.path().filename().string();
-        name.starts_with("state") && name.ends_with(".db") && name.find("damaged") == std::string::npos)
-      return entry.path().string();
-  return {};
-}
-
-void spoil(const std::string& path, std::uint64_t seed) {
-  std::mt19937_64 random{seed};
-  auto size = fs::file_size(path);
-  std::fstream file{path, std::ios::in | std::ios::out | std::ios::binary};
-  for (int i = 0; i < 200; ++i) {
-    file.seekp(static_cast<std::streamoff>(random() % size));
-    file.put(static_cast<char>(random()));
-  }
 }
 
 bool has_caught_up(const cluster& nodes, int node, int leader) {
@@ -179,34 +145,7 @@ TEST_CASE("durability: a state that differs from the majority's is found while r
   nodes.require_equal_states();
   auto who = nodes.status(wrong);
   nodes.stop(wrong);
-  {
-    // A row more, with all checksums as they should be: no check of the file alone can find it.
-    auto path = state_file(nodes.data_dir(wrong));
-    auto incarnation = incarnation_id{};
-    {
-      database db{path, {.read_only = true}};
-      statement query{db, "SELECT incarnation FROM meta"};
-      REQUIRE(query.step());
-      incarnation = {query.number(0)};
-    }
-    auto store = state_store::open(path, {cluster::name(wrong)}, incarnation, {});
-    auto meta = store->meta();
-    std::string id = "key-1", body;
-    std::uint8_t kind = 0;
-    std::uint64_t old = 0;
-    store->load([&](const row_view& row) {
-      if (row.id == id)
-        kind = row.kind, body = row.body, old = row.hash;
-    });
-    REQUIRE(old != 0);
-    body.back() = static_cast<char>(body.back() ^ 1);
-    auto hash = row_hash(kind, id, body);
-    store->write({meta.last_applied,
-                  meta.last_applied_term,
-                  meta.applied_time_ms,
-                  meta.checksum - old + hash,
-                  {{kind, id, body, hash}}});
-  }
+  change_value(nodes, wrong, "key-1");
   nodes.start(wrong);
   REQUIRE(eventually(cluster::patience, [&] { return has_caught_up(nodes, wrong, leader); }));
   REQUIRE(eventually(cluster::patience, [&] {

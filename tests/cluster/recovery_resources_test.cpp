@@ -1,6 +1,5 @@
 #include <doctest/doctest.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include <thread>
 
 #include "tests/cluster/ledger.hpp"
+#include "tests/cluster/small_disk.hpp"
 #include "tests/cluster/watch.hpp"
 
 namespace fs = std::filesystem;
@@ -21,34 +21,6 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 using steady = std::chrono::steady_clock;
-
-/// A small file system of its own at a node's data directory, where the system allows that.
-class small_disk {
- public:
-  explicit small_disk(std::string directory) : directory_(std::move(directory)) {
-    fs::create_directories(directory_);
-    mounted_ = ::mount("tmpfs", directory_.c_str(), "tmpfs", 0, "size=24m,mode=0700") == 0;
-  }
-  ~small_disk() {
-    if (mounted_)
-      ::umount2(directory_.c_str(), MNT_DETACH);
-  }
-  small_disk(const small_disk&) = delete;
-  small_disk& operator=(const small_disk&) = delete;
-
-  bool mounted() const { return mounted_; }
-  void fill() {
-    std::ofstream file{directory_ + "/ballast", std::ios::binary};
-    std::string block(1 << 16, 'x');
-    while (file.write(block.data(), static_cast<std::streamsize>(block.size())).flush()) {
-    }
-  }
-  void make_room() { fs::remove(directory_ + "/ballast"); }
-
- private:
-  std::string directory_;
-  bool mounted_ = false;
-};
 
 bool in_maintenance(const cluster& nodes, int node) {
   auto said = status_of(nodes, node);

@@ -1,16 +1,11 @@
 #include <doctest/doctest.h>
-#include <sys/mount.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <random>
 #include <sstream>
-#include <thread>
 
-#include "persistence/state_store.hpp"
+#include "tests/cluster/damage.hpp"
 #include "tests/cluster/ledger.hpp"
 #include "tests/cluster/watch.hpp"
 
@@ -23,39 +18,6 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 using steady = std::chrono::steady_clock;
-
-std::vector<std::string> files_with(const std::string& directory, const std::string& part) {
-  std::vector<std::string> found;
-  std::error_code error;
-  for (auto& entry : fs::directory_iterator{directory, error})
-    if (auto name = entry.path().filename().string(); name.find(part) != std::string::npos)
-      found.push_back(name);
-  return found;
-}
-
-std::string state_file(const std::string& directory) {
-  for (auto& name : files_with(directory, "state"))
-    if (name.ends_with(".db") && name.find("damaged") == std::string::npos)
-      return directory + "/" + name;
-  return {};
-}
-
-void spoil(const std::string& path) {
-  std::mt19937_64 random{1};
-  auto size = fs::file_size(path);
-  std::fstream file{path, std::ios::in | std::ios::out | std::ios::binary};
-  for (int i = 0; i < 200; ++i) {
-    file.seekp(static_cast<std::streamoff>(random() % size));
-    file.put(static_cast<char>(random()));
-  }
-}
-
-void write_some(const cluster& nodes, int node, int count, const std::string& prefix, std::size_t size = 10) {
-  for (int i = 0; i < count; ++i) {
-    auto done = nodes.put(node, prefix + std::to_string(i % 50), std::string(size, 'v') + std::to_string(i));
-    REQUIRE_MESSAGE(done.ok(), done.status << " " << done.body);
-  }
-}
 
 bool is_voter(const cluster& nodes, int at, int node) {
   auto view = nodes.get(at, "/api/cluster").json();
@@ -409,34 +371,7 @@ TEST_CASE("recovery: a state that differs is noticed by its checksum, and seen t
   daemon.hold(wrong, true);
   daemon.start();
   nodes.stop(wrong);
-  {
-    // A row with all checksums as they should be: no check of the file alone can find it.
-    auto path = state_file(nodes.data_dir(wrong));
-    auto incarnation = incarnation_id{};
-    {
-      database db{path, {.read_only = true}};
-      statement query{db, "SELECT incarnation FROM meta"};
-      REQUIRE(query.step());
-      incarnation = {query.number(0)};
-    }
-    auto store = state_store::open(path, {name}, incarnation, {});
-    auto meta = store->meta();
-    std::string id = "key-1", body;
-    std::uint8_t kind = 0;
-    std::uint64_t old = 0;
-    store->load([&](const row_view& row) {
-      if (row.id == id)
-        kind = row.kind, body = row.body, old = row.hash;
-    });
-    REQUIRE(old != 0);
-    body.back() = static_cast<char>(body.back() ^ 1);
-    auto hash = row_hash(kind, id, body);
-    store->write({meta.last_applied,
-                  meta.last_applied_term,
-                  meta.applied_time_ms,
-                  meta.checksum - old + hash,
-                  {{kind, id, body, hash}}});
-  }
+  change_value(nodes, wrong, "key-1");
   auto began = steady::now();
   daemon.hold(wrong, false);
   daemon.wait_for("action", "process_crash", name, "start");
