@@ -14,7 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 
 std::chrono::steady_clock::time_point soon() {
-  return std::chrono::steady_clock::now() + 5s;
+  return std::chrono::steady_clock::now() + 60s;
 }
 
 unsigned option(int fd, int level, int name) {

@@ -4,6 +4,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -14,9 +15,9 @@
 /// What tests of links share.
 namespace coordinator::link_net {
 
-/// Polls until `done`, for 10 s at most; never sleeps longer than it has to.
+/// Polls until `done`, for a minute at most; never sleeps longer than it has to.
 template <class Predicate>
-bool eventually(Predicate done, std::chrono::milliseconds patience = std::chrono::seconds{10}) {
+bool eventually(Predicate done, std::chrono::milliseconds patience = std::chrono::seconds{60}) {
   auto deadline = std::chrono::steady_clock::now() + patience;
   while (!done()) {
     if (std::chrono::steady_clock::now() > deadline)
@@ -25,6 +26,35 @@ bool eventually(Predicate done, std::chrono::milliseconds patience = std::chrono
   }
   return true;
 }
+
+/// Sees whether this machine stood still while this is there. A link is given up after 1.5 s of silence and an attempt
+/// to connect after 0.5 s, so that a machine that stands still breaks links, which says nothing of them.
+class stall_watch {
+ public:
+  stall_watch()
+      : thread_([this] {
+          for (auto last = std::chrono::steady_clock::now(); !done_;) {
+            std::this_thread::sleep_for(std::chrono::milliseconds{10});
+            auto now = std::chrono::steady_clock::now();
+            if (now - last > std::chrono::milliseconds{300})
+              stood_still_ = true;
+            last = now;
+          }
+        }) {}
+  ~stall_watch() {
+    done_ = true;
+    thread_.join();
+  }
+  stall_watch(const stall_watch&) = delete;
+  stall_watch& operator=(const stall_watch&) = delete;
+
+  bool stood_still() const { return stood_still_; }
+
+ private:
+  std::atomic<bool> done_{false};
+  std::atomic<bool> stood_still_{false};
+  std::thread thread_;
+};
 
 /// The same letter gives the same secret.
 inline std::shared_ptr<const tls_context> make_context(char letter) {
