@@ -59,7 +59,9 @@ tell_failures() {
       return text
     }
     function attribute(name) {
-      return match($0, " " name "=\"[^\"]*\"") ? plain(substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 4)) : ""
+      if (!match($0, " " name "=\"[^\"]*\""))
+        return ""
+      return plain(substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 4))
     }
     function tell(    i, first, told, telling) {
       if (++failures > most) {
