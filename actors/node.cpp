@@ -132,9 +132,9 @@ class node::implementation {
     links.watcher = environment.watcher;
     if (environment.watcher)
       links.probe = probe_ = make_probe(options, local_port(listener.socket.get()), secret, environment.watcher);
-    links.spawn_dialer = [&system, tls] {
-      return system.spawn<caf::detached + caf::hidden>(link_dialer_behavior, tls);
-    };
+    // Not hidden, so that the actor system waits for them before it stops its clock: a dialer that is told to end while
+    // it connects asks BASP once more, and a clock that has stopped would keep it, and the system, for ever.
+    links.spawn_dialer = [&system, tls] { return system.spawn<caf::detached>(link_dialer_behavior, tls); };
     links_ = system.spawn(links_behavior, std::move(links));
     wire(actors_, links_);
     if (has_files && settings.verify != verify_level::off)

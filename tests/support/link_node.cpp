@@ -104,7 +104,7 @@ link_node::link_node(options given, file_descriptor listener) : parts_(std::make
   config.listeners.rtt = caf::actor_cast<caf::typed_actor<caf::reacts_to<peer_rtt>>>(self);
   config.seed = config.self.boot_id;
   config.spawn_dialer = [&system = p.system, context, count = p.dialers] {
-    auto dialer = system.spawn<caf::detached + caf::hidden>(link_dialer_behavior, context);
+    auto dialer = system.spawn<caf::detached>(link_dialer_behavior, context);
     ++*count;
     caf::actor_cast<caf::strong_actor_ptr>(dialer)->get()->attach_functor([count](const caf::error&) { --*count; });
     return dialer;
