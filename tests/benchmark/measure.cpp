@@ -100,6 +100,8 @@ measurement measure_load(const plan& what, servers& cluster, peer_kind peer, con
   result.load = run_load(what, settings, *work);
   const std::chrono::duration<double> took = steady::now() - began;
   result.cpu_percent = 100 * (cluster.cpu_seconds(leader) - cpu) / took.count();
+  if (name == "heartbeats")
+    result.more = {{"leader_core_percent", result.cpu_percent}};
   return result;
 }
 

@@ -154,11 +154,14 @@ measurement measure_idle(const plan& what, servers& cluster) {
   const auto began = steady::now();
   std::this_thread::sleep_for(std::chrono::duration<double>(what.seconds));
   const auto took = ms_since(began) / 1000;
-  auto percents = nlohmann::json::array();
-  for (std::size_t i = 0; i < cluster.size(); ++i)
-    percents.push_back(100 * (cluster.cpu_seconds(i) - before[i]) / took);
-  result.cpu_percent = percents[leader];
-  result.more = {{"cpu_percent_of_each", percents}};
+  double followers = 0;
+  for (std::size_t i = 0; i < cluster.size(); ++i) {
+    const auto percent = 100 * (cluster.cpu_seconds(i) - before[i]) / took;
+    (i == leader ? result.cpu_percent : followers) += percent;
+  }
+  result.more = {{"leader_core_percent", result.cpu_percent}};
+  if (cluster.size() > 1)
+    result.more["follower_core_percent"] = followers / static_cast<double>(cluster.size() - 1);
   return result;
 }
 

@@ -37,7 +37,7 @@ holds '.results[0].runs[0] | .operations >= 50 and .seconds < 50' "$scratch/coun
 holds '[.results[] | select(.workload == "failover" or .workload == "handover") | .runs[0].more.gap_ms > 0] == [true, true]' "$scratch/events"
 holds '.results[] | select(.workload == "restart") | .runs[0].more.first_stale_read_ms > 0' "$scratch/events"
 holds '.results[] | select(.workload == "catch-up") | .runs[0].more | .state_mb > 1 and .writes_kept > 0' "$scratch/events"
-holds '.results[] | select(.workload == "idle") | .runs[0].more.cpu_percent_of_each | length == 3' "$scratch/events"
+holds '.results[] | select(.workload == "idle") | .runs[0].more | has("leader_core_percent") and has("follower_core_percent")' "$scratch/events"
 
 for wrong in "writes" "write --clients 0" "write --cluster-sizes 2" "write --peer zookeeper" "write -o xml" ""; do
   # shellcheck disable=SC2086
