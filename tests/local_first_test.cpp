@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstddef>
 #include <future>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -29,7 +30,7 @@ struct config : caf::actor_system_config {
   }
 };
 
-/// An actor that hands every number to `f`.
+/// An actor that hands every number to `f`. What `f` refers to is declared before the system, whose end waits for it.
 template <class F>
 caf::actor spawn(caf::actor_system& system, F f) {
   return system.spawn(
@@ -49,12 +50,12 @@ bool falls_asleep(const caf::actor& x) {
 }  // namespace
 
 TEST_CASE("scheduling: the receiver goes on next on the sender's thread, though others sleep") {
-  config with{4};
-  caf::actor_system system{with};
   std::promise<std::thread::id> ran;
   auto ran_on = ran.get_future();
   std::promise<std::thread::id> sent;
   bool elsewhere = false;
+  config with{4};
+  caf::actor_system system{with};
   auto receiver = spawn(system, [&](caf::event_based_actor*, int) { ran.set_value(std::this_thread::get_id()); });
   // One that has never run is in the common queue already.
   REQUIRE(falls_asleep(receiver));
@@ -72,11 +73,11 @@ TEST_CASE("scheduling: the receiver goes on next on the sender's thread, though 
 }
 
 TEST_CASE("scheduling: while one actor is busy, the others go on elsewhere") {
-  config with{2};
-  caf::actor_system system{with};
   std::promise<void> entered;
   std::promise<void> release;
   std::promise<int> answered;
+  config with{2};
+  caf::actor_system system{with};
   auto busy = spawn(system, [&](caf::event_based_actor*, int) {
     entered.set_value();
     release.get_future().wait();
@@ -91,10 +92,10 @@ TEST_CASE("scheduling: while one actor is busy, the others go on elsewhere") {
 }
 
 TEST_CASE("scheduling: of several actors to which one sends, all but one are for other threads as well") {
-  config with{2};
-  caf::actor_system system{with};
   std::promise<void> reached;
   std::promise<void> over;
+  config with{2};
+  caf::actor_system system{with};
   auto waits = spawn(system, [&](caf::event_based_actor*, int) {
     reached.get_future().wait();
     over.set_value();
@@ -109,10 +110,10 @@ TEST_CASE("scheduling: of several actors to which one sends, all but one are for
 }
 
 TEST_CASE("scheduling: two actors that keep each other busy let all others have their turn, on one thread, too") {
-  config with{1};
-  caf::actor_system system{with};
   std::atomic<bool> stop = false;
   std::atomic<caf::actor*> partner = nullptr;
+  config with{1};
+  caf::actor_system system{with};
   auto ping = spawn(system, [&](caf::event_based_actor* self, int x) {
     if (!stop)
       self->send(*partner.load(), x + 1);
@@ -124,10 +125,11 @@ TEST_CASE("scheduling: two actors that keep each other busy let all others have 
   partner = &pong;
   caf::anon_send(ping, 0);
   for (int i = 0; i < 100; ++i) {
-    std::promise<void> done;
-    auto other = spawn(system, [&](caf::event_based_actor*, int) { done.set_value(); });
+    auto done = std::make_shared<std::promise<void>>();
+    auto result = done->get_future();
+    auto other = spawn(system, [done](caf::event_based_actor*, int) { done->set_value(); });
     caf::anon_send(other, i);
-    REQUIRE(done.get_future().wait_for(limit) == std::future_status::ready);
+    REQUIRE(result.wait_for(limit) == std::future_status::ready);
   }
   stop = true;
 }
@@ -136,10 +138,10 @@ TEST_CASE("scheduling: nothing is lost or done twice, whoever sends") {
   constexpr int senders = 4;
   constexpr int each = 5'000;
   constexpr int stations = 16;
-  config with{4};
-  caf::actor_system system{with};
   std::atomic<int> arrived = 0;
   std::promise<void> all;
+  config with{4};
+  caf::actor_system system{with};
   auto count = spawn(system, [&](caf::event_based_actor*, int) {
     if (++arrived == senders * each)
       all.set_value();
