@@ -28,7 +28,7 @@ enum class log_level : std::uint8_t { trace, debug, info, warn, error, off };
 enum class verify_level : std::uint8_t {
   off,    ///< Nothing but what starting reads anyway.
   quick,  ///< SQLite's quick_check, and the checksums of the log's rows.
-  full,   ///< SQLite's whole integrity_check, and the checksums of the log's rows.
+  full,   ///< The same, and every row of the state with its hash.
 };
 
 /// What an operator asked of one node, checked: every value is in its range and the values agree with each other.

@@ -32,12 +32,17 @@ part keys write follower-write read stale-read --clients 1,16,64,256 --runs "$ru
   --plots "$root/docs/images"
 part sizes write --cluster-sizes 1,3,5 --clients 64 --runs "$runs" --seconds "$seconds" --peer etcd
 part open-loop write --clients 64 --rate 2000 --runs "$runs" --seconds "$seconds" --peer etcd
-part gaps failover handover --runs $((runs * 17)) --peer etcd
+part failover failover --runs $((runs * 17)) --peer etcd
+part handover handover --runs $((runs * 4))
 part work claim-complete mixed --clients 16,64 --tasks 200000 --runs "$runs" --seconds "$seconds"
 part submits batch-submit --runs "$runs" --seconds "$seconds"
 part heartbeats heartbeats --workers 10000 --runs 1 --seconds 30
 part idle idle --runs 1 --seconds 30
 part large restart catch-up --tasks 1000000 --runs 1 --seconds "$seconds"
+for kept in 10000 1000000; do
+  part "kept-$kept" write --clients 16 --cluster-sizes 1 --kept-tasks "$kept" --runs "$runs" --seconds "$seconds" \
+    --node-flag=--log-retention-entries=1000
+done
 
 # The measured part of the page lies between two lines of it.
 measured=$(mktemp)
@@ -46,7 +51,7 @@ trap 'rm -f "$measured"' EXIT
   printf 'Measured on %s, %s, %s cores, %s.\n' "$(date -u +%F)" \
     "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)" \
     "$(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)"
-  for name in keys sizes open-loop gaps work submits heartbeats idle large; do
+  for name in keys sizes open-loop failover handover work submits heartbeats idle large kept-10000 kept-1000000; do
     printf '\n### %s\n\n```\n%s\n```\n\n' "$name" "$(cat "$results/$name.command")"
     cat "$results/$name.md"
   done
