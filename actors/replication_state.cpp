@@ -12,8 +12,9 @@ namespace {
 
 // The log may grow by this part of its retention before the state's file is checkpointed for the next step.
 constexpr std::uint64_t checkpoint_part = 4;
-// A transfer that is under way keeps the log from being compacted, up to this many times its retention.
-constexpr std::uint64_t longest_hold = 4;
+// A transfer that is under way keeps the log from being compacted, up to this many times its retention: a node must be
+// able to take over a large state while many entries come. Past it the transfer would begin anew, perhaps for ever.
+constexpr std::uint64_t longest_hold = 64;
 // How long a copy that nobody fetches is kept for one who was cut off.
 constexpr milliseconds copy_kept{60'000};
 constexpr milliseconds copy_retry{1'000};

@@ -34,6 +34,104 @@ problem timed_out(const char* what) {
   return {408, "request_timeout", std::string{"The request's "} + what + " did not arrive in time.", {}, {}, {}};
 }
 
+/// RFC 9110 §15, RFC 6585, RFC 4918: of the statuses that are used.
+std::string_view reason_of(int status) {
+  switch (status) {
+    case 200:
+      return "OK";
+    case 201:
+      return "Created";
+    case 202:
+      return "Accepted";
+    case 204:
+      return "No Content";
+    case 304:
+      return "Not Modified";
+    case 307:
+      return "Temporary Redirect";
+    case 400:
+      return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 406:
+      return "Not Acceptable";
+    case 408:
+      return "Request Timeout";
+    case 409:
+      return "Conflict";
+    case 410:
+      return "Gone";
+    case 411:
+      return "Length Required";
+    case 412:
+      return "Precondition Failed";
+    case 413:
+      return "Content Too Large";
+    case 414:
+      return "URI Too Long";
+    case 415:
+      return "Unsupported Media Type";
+    case 417:
+      return "Expectation Failed";
+    case 421:
+      return "Misdirected Request";
+    case 422:
+      return "Unprocessable Content";
+    case 428:
+      return "Precondition Required";
+    case 429:
+      return "Too Many Requests";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 500:
+      return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
+    case 503:
+      return "Service Unavailable";
+    case 504:
+      return "Gateway Timeout";
+    case 505:
+      return "HTTP Version Not Supported";
+    case 507:
+      return "Insufficient Storage";
+    default:
+      return "";
+  }
+}
+
+/// What would end the line is no header: nobody may add headers of his own through a value of ours.
+void add_header(std::string& text, std::string_view name, std::string_view value) {
+  constexpr std::string_view line_ends = "\r\n";
+  if (name.find_first_of(line_ends) == name.npos && value.find_first_of(line_ends) == value.npos)
+    text.append(name).append(": ").append(value).append("\r\n");
+}
+
+/// The head of an answer whose body is there; without `keep_alive` it is the connection's last.
+std::string head_of(const http_response& response, std::string_view keep_alive) {
+  std::string text;
+  text.reserve(512);
+  text.append("HTTP/1.1 ").append(std::to_string(response.status)).append(" ").append(reason_of(response.status));
+  text += "\r\n";
+  for (auto& [name, value] : response.headers)
+    add_header(text, name, value);
+  if (keep_alive.empty())
+    add_header(text, "Connection", "close");
+  else
+    add_header(text, "Keep-Alive", keep_alive);
+  if (!response.content_type.empty())
+    add_header(text, "Content-Type", response.content_type);
+  add_header(text, "Content-Length", std::to_string(response.body.size()));
+  text += "\r\n";
+  return text;
+}
+
 connection_limits quick(connection_limits limits, std::chrono::milliseconds patience) {
   limits.head_timeout = limits.body_timeout = patience;
   limits.head_bytes = 4 * 1024;
@@ -82,7 +180,11 @@ http_server::http_server(http_server_options options, request_handler& handler)
   // The library's default is SO_REUSEPORT, with which two programs of one user share a port unawares.
   set_socket_options([](socket_t socket) { set_option(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
   set_keep_alive_timeout(std::chrono::duration_cast<std::chrono::seconds>(options_.limits.idle_timeout).count());
-  set_keep_alive_max_count(1'000'000);
+  constexpr std::size_t requests = 1'000'000;
+  set_keep_alive_max_count(requests);
+  keep_alive_ = "timeout=" +
+                std::to_string(std::chrono::duration_cast<std::chrono::seconds>(options_.limits.idle_timeout).count()) +
+                ", max=" + std::to_string(requests);
   set_pre_routing_handler([this](const httplib::Request&, httplib::Response& response) {
     fill_response(response);
     return HandlerResponse::Handled;
@@ -188,11 +290,7 @@ bool http_server::accept_one() {
 void http_server::refuse(socket_t socket) {
   auto response = to_response(full());
   handler_.complete(response);
-  std::string text = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: " + response.content_type +
-                     "\r\nContent-Length: " + std::to_string(response.body.size()) + "\r\n";
-  for (auto& [name, value] : response.headers)
-    text += name + ": " + value + "\r\n";
-  text += "\r\n" + response.body;
+  auto text = head_of(response, {}) + response.body;
   (void)!::send(socket, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
@@ -311,22 +409,42 @@ http_response http_server::answer(connection& client, request_head& head, const 
 bool http_server::send(connection& client, const request_head* head, http_response response, bool keep_alive) {
   handler_.complete(response);
   client.begin_answer(response.endless);
+  bool for_head = head && head->request.method == "HEAD";
+  if (!response.stream)
+    write_whole(client, response, for_head, keep_alive);
+  else if (!write_stream(client, head, std::move(response), for_head, keep_alive))
+    return false;
+  if (!client.flush())
+    return false;
+  if (!keep_alive)
+    client.linger();
+  return keep_alive;
+}
+
+/// An answer whose body is there. The library would copy each header three times into maps and streams, which takes
+/// longer than all else that is done for a small request.
+void http_server::write_whole(connection& client, const http_response& response, bool for_head, bool keep_alive) {
+  auto head = head_of(response, keep_alive ? std::string_view{keep_alive_} : std::string_view{});
+  client.write(head.data(), head.size());
+  if (!for_head)
+    client.write(response.body.data(), response.body.size());
+}
+
+/// An answer that comes piece by piece is framed by the library. False: it could not be sent whole.
+bool http_server::write_stream(connection& client, const request_head* head, http_response response, bool for_head,
+                               bool& keep_alive) {
   bool chunks = !head || !head->http_1_0;
-  if (response.stream && !chunks)
+  if (!chunks)
     keep_alive = false;
   exchange now{std::move(response), keep_alive, chunks, client};
   exchange::current = &now;
   // The library parses a head of our own making, for only the answer is left to do: its parser decodes header
   // values, matches ranges by a recursive regular expression, and knows nothing of two lengths.
-  client.present(head && head->request.method == "HEAD" ? "HEAD / HTTP/1.1\r\n\r\n" : "GET / HTTP/1.1\r\n\r\n");
+  client.present(for_head ? "HEAD / HTTP/1.1\r\n\r\n" : "GET / HTTP/1.1\r\n\r\n");
   bool closed = false;
   auto written = process_request(client, false, closed, nullptr);
   exchange::current = nullptr;
-  if (!written || !client.flush())
-    return false;
-  if (!keep_alive)
-    client.linger();
-  return keep_alive;
+  return written;
 }
 
 void http_server::fill_response(httplib::Response& to) {
@@ -335,12 +453,6 @@ void http_server::fill_response(httplib::Response& to) {
   to.status = from.status;
   for (auto& [name, value] : from.headers)
     to.set_header(name, value);
-  if (!from.stream) {
-    to.body = std::move(from.body);
-    if (!from.content_type.empty())
-      to.set_header("Content-Type", from.content_type);
-    return;
-  }
   auto provider = [&now](std::size_t, httplib::DataSink& sink) {
     now.client.write_through();
     bool complete = now.response.stream([&](std::string_view piece) {

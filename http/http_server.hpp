@@ -64,11 +64,15 @@ class http_server : private httplib::Server {
   bool serve_one(connection& client);
   http_response answer(connection& client, request_head& head, const watch& watched, bool& keep_alive);
   bool send(connection& client, const request_head* head, http_response response, bool keep_alive);
+  void write_whole(connection& client, const http_response& response, bool for_head, bool keep_alive);
+  bool write_stream(connection& client, const request_head* head, http_response response, bool for_head,
+                    bool& keep_alive);
   void fill_response(httplib::Response& to);
   bool set_idle(socket_t socket, bool idle);
 
   const http_server_options options_;
   const connection_limits spare_limits_;
+  std::string keep_alive_;  ///< What the header of that name says.
   request_handler& handler_;
   int port_ = 0;
   socket_t listener_ = -1;

@@ -40,6 +40,9 @@ class echo : public request_handler {
       response.stream = [](const body_sink& sink) { return sink("one ") && sink("") && sink("two"); };
     } else if (request.path == "/cut") {
       response.stream = [](const body_sink& sink) { return sink("part") && false; };
+    } else if (request.path == "/lines") {
+      response.set("X-Sound", "one line");
+      response.set("X-Torn", "one\r\nX-Smuggled: two");
     } else if (request.path == "/large") {
       response.body.assign(large, 'x');
     }
@@ -133,6 +136,16 @@ TEST_CASE("http server: HEAD, HTTP/1.0 and Connection: close") {
   raw_http kept{node.port()};
   CHECK(kept.ask("GET /x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").status == 200);
   CHECK(kept.ask(get).status == 200);
+}
+
+TEST_CASE("http server: a value with a line's end in it becomes no header") {
+  running node;
+  raw_http client{node.port()};
+  auto answer = client.ask("GET /lines HTTP/1.1\r\n\r\n");
+  CHECK(answer.status == 200);
+  CHECK(answer.header("X-Sound") == "one line");
+  CHECK(answer.header("X-Torn") == "");
+  CHECK(answer.header("X-Smuggled") == "");
 }
 
 TEST_CASE("http server: a streamed body comes in chunks, and one that fails is not ended properly") {
