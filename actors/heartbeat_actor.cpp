@@ -19,7 +19,7 @@ void run(self_pointer self, heartbeat_actions actions) {
   // Followers need no timer, and an idle cluster should cost nothing.
   if (state.core->beating() && !state.ticking) {
     state.ticking = true;
-    self->delayed_send(self, state.interval, heartbeat_tick{});
+    self->delayed_send(self, state.beats_at.until_next(state.clock.steady()), heartbeat_tick{});
   }
 }
 
@@ -29,7 +29,7 @@ heartbeat_actor::behavior_type heartbeat_behavior(self_pointer self, heartbeat_d
   auto& state = self->state;
   state.core.emplace(deps.config);
   state.clock = deps.clock;
-  state.interval = deps.interval;
+  state.beats_at = deps.beats_at;
   state.keeper = deps.keeper;
   state.election = deps.election;
   return {

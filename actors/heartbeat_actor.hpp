@@ -7,6 +7,7 @@
 #include "actors/actors.hpp"
 #include "actors/clock.hpp"
 #include "actors/heartbeat.hpp"
+#include "actors/tick_grid.hpp"
 
 namespace coordinator {
 
@@ -15,7 +16,7 @@ namespace coordinator {
 struct heartbeat_state {
   std::optional<heartbeat> core;
   node_clock clock;
-  milliseconds interval{0};
+  tick_grid beats_at;
   replication_actor keeper;
   election_actor election;
   std::map<node_id, peer_heartbeat> peers;
@@ -24,7 +25,7 @@ struct heartbeat_state {
 
 struct heartbeat_deps {
   heartbeat_config config;
-  milliseconds interval{50};
+  tick_grid beats_at;
   node_clock clock;
   replication_actor keeper;
   election_actor election;

@@ -10,6 +10,8 @@
 #include <chrono>
 #include <utility>
 
+#include "actors/tick_grid.hpp"
+
 namespace coordinator {
 
 namespace {
@@ -263,7 +265,7 @@ void on_tick(self_pointer self) {
   }
   if (self->state.config.watcher)
     self->state.config.watcher->look_for_silence();
-  self->delayed_send(self, tick_interval, links_tick{});
+  self->delayed_send(self, tick_grid::of(tick_interval, self->state.config.tick_seed).until_next(now()), links_tick{});
 }
 
 }  // namespace

@@ -127,6 +127,7 @@ struct links_config {
   peer_handles handles;  ///< Of this node, to be given to peers.
   link_listeners listeners;
   std::uint64_t seed = 0;
+  std::uint64_t tick_seed = 0;                ///< As the other actors of the node: their timers fire together.
   std::function<link_dialer()> spawn_dialer;  ///< Called once for each peer.
   std::shared_ptr<observer> watcher;          ///< Told how the links are; may be null.
   std::weak_ptr<path_probe> probe;            ///< Told where the peers are; may be null.

@@ -4,10 +4,13 @@
 
 #include <caf/policy/unprofiled.hpp>
 #include <caf/resumable.hpp>
+#include <cstddef>
 #include <deque>
 #include <mutex>
 #include <utility>
 #include <vector>
+
+#include "actors/worker_clock.hpp"
 
 namespace caf {
 class actor_system_config;
@@ -26,8 +29,12 @@ namespace coordinator {
 /// locked, and "stealing" polls. Here a chain of short steps stays where it is. What else became ready goes to the
 /// common queue; the thread that is woken for it wakes the next one if there is more.
 ///
+/// There is no thread for delayed messages either: of the sleeping threads one sleeps until the next is due, delivers
+/// all that are, and goes on with their receivers. Threads that are awake look before they take from the common queue.
+///
 /// Never keeps an actor waiting behind more than one message of the one that sent to it (`scheduler.max-throughput`
-/// is 1), nor the common queue behind more than a few turns of such a chain.
+/// is 1), nor the common queue behind more than a few turns of such a chain. A delayed message waits for that turn of
+/// the thread that has to see to it; should the thread hang, another one sees to it after `longest_sleep`.
 class local_first : public caf::policy::unprofiled {
  public:
   /// A worker's bed. std::binary_semaphore would yield the processor several times before it sleeps.
@@ -38,34 +45,34 @@ class local_first : public caf::policy::unprofiled {
     sleeper& operator=(const sleeper&) = delete;
     ~sleeper() { ::sem_destroy(&woken_); }
 
+    using time_point = worker_clock::time_point;
+
     void wake() { ::sem_post(&woken_); }
-    void sleep() {
-      // A signal is no reason to get up.
-      while (::sem_wait(&woken_) != 0) {
-      }
-    }
+    /// Until it is woken.
+    void sleep();
+    /// Until it is woken, or `until`. Whether it was woken.
+    bool sleep_until(time_point until);
+
+    time_point until;  ///< When it gets up by itself; with the coordinator's mutex held.
 
    private:
     ::sem_t woken_;
   };
 
   struct coordinator_data {
-    explicit coordinator_data(caf::scheduler::abstract_coordinator*) {}
+    explicit coordinator_data(caf::scheduler::abstract_coordinator*);
 
+    worker_clock clock;
     std::mutex mutex;
     std::deque<caf::resumable*> queue;
     std::vector<sleeper*> idle;  ///< The last one to fall asleep is woken first: its caches are warm.
     bool waking = false;         ///< One was woken and has not yet looked at the queue.
 
-    /// The one to wake, if any; with the mutex held.
-    sleeper* somebody() {
-      if (waking || idle.empty())
-        return nullptr;
-      waking = true;
-      auto x = idle.back();
-      idle.pop_back();
-      return x;
-    }
+    /// The one to wake, if any; with the mutex held. Not one that is to see to the next delayed message, if there is
+    /// another one.
+    sleeper* somebody();
+    /// Whether one of those who sleep gets up for what is due then; with the mutex held.
+    bool is_watched(worker_clock::time_point due) const;
   };
 
   struct worker_data {
@@ -107,10 +114,11 @@ class local_first : public caf::policy::unprofiled {
   template <class Worker>
   caf::resumable* dequeue(Worker* self) {
     running = this;
+    shared_ = &d(self->parent());
     if (next_ && ++turns_ < turns_in_a_row)
       return std::exchange(next_, nullptr);
     turns_ = 0;
-    return take(d(self->parent()));
+    return take(*shared_);
   }
 
   template <class Worker>
@@ -134,13 +142,21 @@ class local_first : public caf::policy::unprofiled {
   static constexpr unsigned turns_in_a_row = 8;
 
   static void push(coordinator_data& shared, caf::resumable* job);
+  static void watch(coordinator_data& shared, worker_clock::time_point due);
   caf::resumable* take(coordinator_data& shared);
+  void rest(coordinator_data& shared, std::unique_lock<std::mutex>& lock, bool again);
+  void ship_due(coordinator_data& shared);
 
   /// Of the worker that runs on this thread.
   static thread_local local_first* running;
 
+  coordinator_data* shared_ = nullptr;  ///< Of the system whose worker it is, once it runs.
   caf::resumable* next_ = nullptr;
   unsigned turns_ = 0;
+  bool shipping_ = false;
+  /// Of what it has delivered from the clock, so many may still be in the common queue. They are short, and fall due
+  /// together all the time: waking another thread for them would take longer than they do.
+  std::size_t own_ = 0;
   sleeper sleeper_;
 };
 

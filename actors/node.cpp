@@ -129,6 +129,7 @@ class node::implementation {
     links.listeners.peers = {actors_.keeper, actors_.election, actors_.heartbeat, actors_.gateway, actors_.fleet};
     links.listeners.rtt = actors_.keeper;
     links.seed = seeds();
+    links.tick_seed = settings.seed;
     links.watcher = environment.watcher;
     if (environment.watcher)
       links.probe = probe_ = make_probe(options, local_port(listener.socket.get()), secret, environment.watcher);

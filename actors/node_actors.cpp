@@ -174,7 +174,8 @@ node_actors spawn_node_actors(caf::actor_system& system, const node_settings& se
     keeper.contents = stores.raft->take_contents();
   if (stores.state)
     keeper.last_applied = stores.state->meta().last_applied;
-  keeper.interval = settings.heartbeat_interval;
+  const auto node_ticks = tick_grid::of(settings.heartbeat_interval, settings.seed);
+  keeper.looks_at = node_ticks;
   keeper.clock = settings.clock;
   keeper.seed = seeds();
   keeper.lost_disk = stores.lost_disk;
@@ -191,11 +192,10 @@ node_actors spawn_node_actors(caf::actor_system& system, const node_settings& se
                                         settings.heartbeat_interval, seeds()},
                                        settings.clock,
                                        actors.keeper});
-  actors.heartbeat = system.spawn(heartbeat_behavior, heartbeat_deps{{actors.self, settings.election_timeout_min},
-                                                                     settings.heartbeat_interval,
-                                                                     settings.clock,
-                                                                     actors.keeper,
-                                                                     actors.election});
+  actors.heartbeat = system.spawn(
+      heartbeat_behavior,
+      heartbeat_deps{
+          {actors.self, settings.election_timeout_min}, node_ticks, settings.clock, actors.keeper, actors.election});
   actors.machine = system.spawn(state_machine_behavior,
                                 state_machine_deps{std::move(machine), settings.id, actors.keeper, actors.state_writer,
                                                    actors.state_file, stores.needs_state, settings.watcher});

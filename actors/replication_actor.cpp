@@ -339,7 +339,7 @@ void on_tick(self_pointer self) {
                   static_cast<unsigned long long>(state.random()));
     run(self, state.founding->on_tick(id, state.clock.wall_ms()));
   }
-  self->delayed_send(self, state.interval, keeper_tick{});
+  self->delayed_send(self, state.looks_at.until_next(state.clock.steady()), keeper_tick{});
 }
 
 // -- the HTTP front ---------------------------------------------------------------------
@@ -477,7 +477,7 @@ void on_peer_down(self_pointer self, const peer_down& down) {
 replication_actor::behavior_type replication_behavior(self_pointer self, replication_deps deps) {
   auto& state = self->state;
   state.clock = deps.clock;
-  state.interval = deps.interval;
+  state.looks_at = deps.looks_at;
   state.self_sender = deps.config.self;
   state.http_address = deps.formation.http_address;
   state.cluster_address = deps.formation.cluster_address;

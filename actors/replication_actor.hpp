@@ -12,6 +12,7 @@
 #include "actors/clock.hpp"
 #include "actors/formation.hpp"
 #include "actors/replication.hpp"
+#include "actors/tick_grid.hpp"
 
 namespace coordinator {
 
@@ -21,7 +22,7 @@ struct replication_state {
   std::optional<replication> core;
   std::optional<formation> founding;  ///< Only while the node is not formed.
   node_clock clock;
-  milliseconds interval{0};
+  tick_grid looks_at;
   sender self_sender;
   std::string http_address;
   std::string cluster_address;
@@ -66,7 +67,7 @@ struct replication_deps {
   raft_contents contents;
   log_index last_applied;
   std::string needs_state;  ///< Not empty: why the log is well and the state is not; a peer's is fetched.
-  milliseconds interval{50};
+  tick_grid looks_at;
   node_clock clock;
   std::uint64_t seed = 0;
   /// Not empty: the directory is that of a node that lost its raft.db (rule 11). The node neither votes nor

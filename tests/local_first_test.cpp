@@ -1,6 +1,7 @@
 #include "actors/local_first.hpp"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <caf/actor_system.hpp>
@@ -12,6 +13,7 @@
 #include <cstddef>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -159,4 +161,138 @@ TEST_CASE("scheduling: nothing is lost or done twice, whoever sends") {
     thread.join();
   CHECK(all.get_future().wait_for(limit) == std::future_status::ready);
   CHECK_EQ(arrived, senders * each);
+}
+
+TEST_CASE("scheduling: every delayed message comes, and none early, whoever sends it") {
+  using clock = std::chrono::steady_clock;
+  constexpr int each = 200;
+  for (std::size_t threads : {1, 4}) {
+    std::mutex mutex;
+    std::vector<clock::time_point> due(3 * each, clock::time_point::max());
+    std::atomic<int> early = 0;
+    std::atomic<int> arrived = 0;
+    std::promise<void> all;
+    auto set = [&](int x, std::chrono::milliseconds delay) {
+      std::lock_guard lock{mutex};
+      due[static_cast<std::size_t>(x)] = clock::now() + delay;
+    };
+    auto delay_of = [](int x) { return std::chrono::milliseconds{x * 37 % 101}; };
+    config with{threads};
+    caf::actor_system system{with};
+    auto receiver = spawn(system, [&](caf::event_based_actor*, int x) {
+      {
+        std::lock_guard lock{mutex};
+        if (clock::now() < due[static_cast<std::size_t>(x)])
+          ++early;
+      }
+      if (++arrived == 3 * each)
+        all.set_value();
+    });
+    auto sender = spawn(system, [&, receiver](caf::event_based_actor* self, int x) {
+      set(x, delay_of(x));
+      self->delayed_send(receiver, delay_of(x), x);
+    });
+    for (int i = 0; i < each; ++i) {
+      caf::anon_send(sender, 3 * i);
+      set(3 * i + 1, delay_of(i));
+      caf::delayed_anon_send(receiver, delay_of(i), 3 * i + 1);
+      set(3 * i + 2, delay_of(i));
+      caf::delayed_anon_send(sender, delay_of(i), 3 * i + 2);
+    }
+    CHECK(all.get_future().wait_for(limit) == std::future_status::ready);
+    CHECK_EQ(arrived, 3 * each);
+    CHECK_EQ(early, 0);
+  }
+}
+
+TEST_CASE("scheduling: a delayed message is seen to while the thread that saw to the one before is busy") {
+  std::promise<void> reached;
+  std::promise<void> over;
+  config with{2};
+  caf::actor_system system{with};
+  auto waits = spawn(system, [&](caf::event_based_actor*, int) {
+    reached.get_future().wait();
+    over.set_value();
+  });
+  auto reaches = spawn(system, [&](caf::event_based_actor*, int) { reached.set_value(); });
+  REQUIRE(falls_asleep(waits));
+  REQUIRE(falls_asleep(reaches));
+  caf::delayed_anon_send(waits, 20ms, 1);
+  caf::delayed_anon_send(reaches, 60ms, 1);
+  CHECK(over.get_future().wait_for(limit) == std::future_status::ready);
+}
+
+TEST_CASE("scheduling: of two that are due together, the second does not wait for ever for the first") {
+  std::promise<void> reached;
+  std::promise<void> over;
+  config with{2};
+  caf::actor_system system{with};
+  auto waits = spawn(system, [&](caf::event_based_actor*, int) {
+    reached.get_future().wait();
+    over.set_value();
+  });
+  auto reaches = spawn(system, [&](caf::event_based_actor*, int) { reached.set_value(); });
+  auto both = spawn(system, [&](caf::event_based_actor*, int x) {
+    auto when = std::chrono::steady_clock::now() + 50ms;
+    for (auto& to : {waits, reaches})
+      system.clock().schedule_message(when, caf::actor_cast<caf::strong_actor_ptr>(to),
+                                      caf::make_mailbox_element(nullptr, caf::make_message_id(), {}, x));
+  });
+  caf::anon_send(both, 1);
+  CHECK(over.get_future().wait_for(limit) == std::future_status::ready);
+}
+
+TEST_CASE("scheduling: a request that nobody answers ends after its time, and one that is answered does not") {
+  std::promise<bool> silent;
+  std::promise<int> answered;
+  config with{2};
+  caf::actor_system system{with};
+  auto dumb = system.spawn([](caf::event_based_actor* self) -> caf::behavior {
+    return {[self](int) { return self->make_response_promise<int>(); }};
+  });
+  auto twice = system.spawn([]() -> caf::behavior { return {[](int x) { return 2 * x; }}; });
+  auto asks = system.spawn([&](caf::event_based_actor* self) -> caf::behavior {
+    self->request(dumb, 30ms, 1)
+        .then([&](int) { silent.set_value(false); }, [&](const caf::error&) { silent.set_value(true); });
+    self->request(twice, 60s, 21)
+        .then([&](int x) { answered.set_value(x); }, [&](const caf::error&) { answered.set_value(0); });
+    return {[](int) {}};
+  });
+  auto x = silent.get_future();
+  auto y = answered.get_future();
+  REQUIRE(x.wait_for(limit) == std::future_status::ready);
+  REQUIRE(y.wait_for(limit) == std::future_status::ready);
+  CHECK(x.get());
+  CHECK_EQ(y.get(), 42);
+}
+
+TEST_CASE("scheduling: timers that fire together cost one wake-up of one thread") {
+  constexpr int rounds = 100;
+  constexpr int timers = 3;
+  std::atomic<int> over = 0;
+  std::promise<void> all;
+  config with{4};
+  caf::actor_system system{with};
+  const auto start = std::chrono::steady_clock::now() + 20ms;
+  auto next = [start](int round) {
+    return std::max(start + 5ms * round - std::chrono::steady_clock::now(), std::chrono::steady_clock::duration{0});
+  };
+  std::vector<caf::actor> each;
+  for (int i = 0; i < timers; ++i)
+    each.push_back(spawn(system, [&, next](caf::event_based_actor* self, int round) {
+      if (round < rounds)
+        self->delayed_send(self, next(round), round + 1);
+      else if (++over == timers)
+        all.set_value();
+    }));
+  for (auto& timer : each)
+    REQUIRE(falls_asleep(timer));
+  ::rusage before{}, after{};
+  ::getrusage(RUSAGE_SELF, &before);
+  for (auto& timer : each)
+    caf::anon_send(timer, 0);
+  REQUIRE(all.get_future().wait_for(limit) == std::future_status::ready);
+  ::getrusage(RUSAGE_SELF, &after);
+  // A thread for the clock would sleep once or twice for each of them, and the receivers' threads as often.
+  CHECK_LT(after.ru_nvcsw - before.ru_nvcsw, 2 * rounds);
 }
