@@ -60,6 +60,10 @@ done
 echo "a stream goes on after its last event, and an unknown id is answered by reset and the present state"
 
 # -- readers that do not read -----------------------------------------------------------------------------------------------
+# Those above do read, and might be cut off all the same when so much comes at once.
+streams() { [ "$(ask 1 /metrics | awk '$1 == "coordinator_event_streams" { print $2 }')" = "$1" ]; }
+kill "${pid_of[stream-health]}" "${pid_of[stream-again]}"
+wait_until "no stream to be open" streams 0
 resident_kb() { awk '$1 == "VmRSS:" { print $2 }' "/proc/${pid_of[node-1]}/status"; }
 many_tasks() {
   local from=$1 to=$2
@@ -76,15 +80,12 @@ for ((i = 0; i < readers; i++)); do
   printf 'GET /api/events HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n' >&"$fd"
   fds[i]=$fd
 done
-streams() { [ "$(ask 1 /metrics | awk '$1 == "coordinator_event_streams" { print $2 }')" = "$1" ]; }
-wait_until "$readers readers and two more" streams $((readers + 2))
+wait_until "$readers readers" streams "$readers"
 before=$(resident_kb)
 many_tasks 40001 60000
 cost=$((($(resident_kb) - before - usual) / readers))
 [ "$cost" -lt 512 ] || die "a reader that does not read costs $cost KiB"
-# Those of this script that do read may have been too slow for so much at once, too.
-few_streams() { [ "$(ask 1 /metrics | awk '$1 == "coordinator_event_streams" { print $2 }')" -le 2 ]; }
-wait_until "readers that do not read to be cut off" few_streams
+wait_until "readers that do not read to be cut off" streams 0
 for ((i = 0; i < readers; i++)); do
   fd=${fds[i]}
   timeout "$patience" cat <&"$fd" >"$state/slow" || die "the stream of a slow reader does not end"
