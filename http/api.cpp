@@ -30,8 +30,11 @@ void api::close() {
 }
 
 void api::add(const char* method, const char* path, handler h, std::size_t body_limit) {
-  router_.add(
-      method, path, [this, h](const routed_request& r) { return (this->*h)(r); }, body_limit);
+  router_.add(method, path, [this, h](const routed_request& r) { return (this->*h)(r); }, {body_limit, false});
+}
+
+void api::add(const char* method, const char* path, quick_handler h, std::size_t body_limit) {
+  router_.add(method, path, [this, h](const routed_request& r) { return (this->*h)(r); }, {body_limit, true});
 }
 
 void api::add_routes() {
@@ -85,8 +88,8 @@ void api::add_routes() {
   add("DELETE", "/api/kv/{key}", &api::delete_key_value, small_body);
 }
 
-std::size_t api::body_limit(const http_request& head) const {
-  return router_.body_limit(head);
+request_handler::plan api::plan_of(const http_request& head) const {
+  return router_.plan_of(head);
 }
 
 bool api::is_probe(const http_request& request) const {
@@ -96,15 +99,30 @@ bool api::is_probe(const http_request& request) const {
          request.path != "/api/health/state_checksum";
 }
 
-http_response api::answer(http_request& request) {
+reply api::begin(http_request& request) {
   static const std::string unmatched = "unmatched";
   auto began = observer::steady::now();
   auto route = &unmatched;
-  auto response = router_.answer(request, &route);
+  auto given = router_.begin(request, &route);
   // A method that no route takes is the client's own word.
-  const auto& method = route == &unmatched ? unmatched : request.method;
-  watcher_->figures().answered(method, *route, response.status, observer::steady::now() - began);
-  return response;
+  auto count = [this, began, route, method = route == &unmatched ? unmatched : request.method](http_response response) {
+    watcher_->figures().answered(method, *route, response.status, observer::steady::now() - began);
+    return response;
+  };
+  auto* later = std::get_if<awaited_response>(&given);
+  if (!later)
+    return count(std::move(std::get<http_response>(given)));
+  later->give_up = [count, give_up = std::move(later->give_up)](bool stopping) { return count(give_up(stopping)); };
+  later->start = [count, start = std::move(later->start)](awaited_response::completion done) {
+    start([count, done = std::move(done)](awaited_response::maker make) {
+      done([count, make = std::move(make)] { return count(make()); });
+    });
+  };
+  return given;
+}
+
+http_response api::answer(http_request& request) {
+  return wait_for(begin(request), request.client);
 }
 
 void api::complete(http_response& response) const {
@@ -118,37 +136,55 @@ api::write_options api::read_write_options(const routed_request& r, std::optiona
   return {request_timeout(r, failure), idempotency_key(r, failure), request_hash(r.http)};
 }
 
-std::optional<write_result> api::write(command_body body, const write_options& options) {
+reply api::write(command_body body, const write_options& options,
+                 std::function<http_response(std::optional<write_result>)> finish) {
   if (auto checked = validate(body); !checked.ok()) {
     write_result refused;
     refused.outcome = write_result::outcome::applied;
     refused.result = std::move(checked);
-    return refused;
+    return finish(std::move(refused));
   }
-  write_request request{std::move(body), options.key, options.hash, options.timeout};
-  auto began = observer::steady::now();
-  auto result = wait_for<write_result>([&](auto done) { port_.write(std::move(request), std::move(done)); },
-                                       options.timeout + reply_margin);
-  if (result && result->outcome == write_result::outcome::applied)
-    watcher_->written(observer::steady::now() - began);
-  return result;
+  auto start = [this, request = write_request{std::move(body), options.key, options.hash, options.timeout}](
+                   auto done) mutable { port_.write(std::move(request), std::move(done)); };
+  auto end = [this, began = observer::steady::now(), finish = std::move(finish)](std::optional<write_result> result) {
+    if (result && result->outcome == write_result::outcome::applied)
+      watcher_->written(observer::steady::now() - began);
+    return finish(std::move(result));
+  };
+  return when_done<write_result>(std::move(start), options.timeout + reply_margin, std::move(end));
 }
 
-http_response api::read(const routed_request& r, query what, const std::string& thing,
-                        const std::function<http_response(query_result&)>& render) {
+reply api::write(command_body body, const write_options& options, std::string thing,
+                 std::function<http_response(command_result&)> render) {
+  return write(std::move(body), options,
+               [thing = std::move(thing), render = std::move(render)](std::optional<write_result> result) {
+                 auto wrong = why_not_written(result, thing);
+                 return wrong ? to_response(*wrong) : render(result->result);
+               });
+}
+
+reply api::read(const routed_request& r, query what, std::string thing,
+                std::function<http_response(query_result&)> render) {
   std::optional<problem> failure;
   auto how = read_consistency(r, failure);
   auto timeout = request_timeout(r, failure);
   if (failure)
     return to_response(*failure);
-  read_request request{std::move(what), how.linearizable, timeout, how.linearizable ? -1 : how.max_stale_ms};
-  auto result = wait_for<read_result>([&](auto done) { port_.read(std::move(request), std::move(done)); },
-                                      timeout + reply_margin, r.http.client);
-  auto wrong = why_not_read(result, thing);
-  auto response = wrong ? to_response(*wrong) : render(result->result);
-  if (result)
-    add_read_headers(response, *result, how.linearizable);
-  return response;
+  auto start = [this, request = read_request{std::move(what), how.linearizable, timeout,
+                                             how.linearizable ? -1 : how.max_stale_ms}](auto done) mutable {
+    port_.read(std::move(request), std::move(done));
+  };
+  auto end = [linearizable = how.linearizable, thing = std::move(thing),
+              render = std::move(render)](std::optional<read_result> result) {
+    auto wrong = why_not_read(result, thing);
+    auto response = wrong ? to_response(*wrong) : render(result->result);
+    if (result)
+      add_read_headers(response, *result, linearizable);
+    return response;
+  };
+  auto later = when_done<read_result>(std::move(start), timeout + reply_margin, std::move(end));
+  later.needs_client = true;
+  return later;
 }
 
 std::optional<node_view> api::view(std::chrono::milliseconds patience) const {

@@ -40,8 +40,9 @@ struct api_options {
   std::size_t most_event_streams = 256;
 };
 
-/// The HTTP contract of docs/api_reference.md, answered by a node's gateway_port. Thread-safe; each call waits on the
-/// caller's thread for as long as the request allows.
+/// The HTTP contract of docs/api_reference.md, answered by a node's gateway_port. Thread-safe. What only asks the port
+/// is quick: it comes back as an `awaited_response`. The rest waits on the caller's thread for as long as the request
+/// allows.
 class api : public request_handler {
  public:
   /// `port` must outlive this.
@@ -50,7 +51,8 @@ class api : public request_handler {
   /// Removes what was kept for clients. Once the server has been stopped.
   void close();
 
-  std::size_t body_limit(const http_request& head) const override;
+  plan plan_of(const http_request& head) const override;
+  reply begin(http_request& request) override;
   http_response answer(http_request& request) override;
   bool is_probe(const http_request& request) const override;
   void complete(http_response& response) const override;
@@ -59,7 +61,9 @@ class api : public request_handler {
 
  private:
   using handler = http_response (api::*)(const routed_request&);
+  using quick_handler = reply (api::*)(const routed_request&);
   void add(const char* method, const char* path, handler h, std::size_t body_limit = default_body_limit);
+  void add(const char* method, const char* path, quick_handler h, std::size_t body_limit = default_body_limit);
   void add_routes();
 
   // What the routes share.
@@ -69,10 +73,15 @@ class api : public request_handler {
     std::uint64_t hash = 0;
   };
   write_options read_write_options(const routed_request& r, std::optional<problem>& failure) const;
-  std::optional<write_result> write(command_body body, const write_options& options);
+  /// Commits a command; `finish` makes the answer of what became of it.
+  reply write(command_body body, const write_options& options,
+              std::function<http_response(std::optional<write_result>)> finish);
+  /// The same, where `render` is for a command that was applied and not refused; `thing` names what it is about.
+  reply write(command_body body, const write_options& options, std::string thing,
+              std::function<http_response(command_result&)> render);
   /// Reads as the request asks; `render` turns the answer of the right type into a response.
-  http_response read(const routed_request& r, query what, const std::string& thing,
-                     const std::function<http_response(query_result&)>& render);
+  reply read(const routed_request& r, query what, std::string thing,
+             std::function<http_response(query_result&)> render);
   /// Nothing if the node gave no answer for so long.
   std::optional<node_view> view(std::chrono::milliseconds patience = std::chrono::seconds{5}) const;
   std::optional<problem> refuse_stranger(const routed_request& r) const;
@@ -107,9 +116,9 @@ class api : public request_handler {
   http_response get_status(const routed_request&);
   http_response get_cluster(const routed_request&);
   http_response post_transfer(const routed_request&);
-  http_response post_maintenance_enable(const routed_request&);
-  http_response post_maintenance_disable(const routed_request&);
-  http_response set_maintenance_mode(const routed_request&, bool enabled);
+  reply post_maintenance_enable(const routed_request&);
+  reply post_maintenance_disable(const routed_request&);
+  reply set_maintenance_mode(const routed_request&, bool enabled);
   http_response post_member(const routed_request&);
   http_response delete_member(const routed_request&);
   http_response post_promote(const routed_request&);
@@ -133,24 +142,24 @@ class api : public request_handler {
   http_response get_snapshot_piece(const routed_request&);
   http_response delete_snapshot(const routed_request&);
   // routes_workers.cpp
-  http_response post_register(const routed_request&);
-  http_response post_worker_status(const routed_request&);
+  reply post_register(const routed_request&);
+  reply post_worker_status(const routed_request&);
   http_response get_workers(const routed_request&);
-  http_response get_worker_by_id(const routed_request&);
-  http_response delete_worker(const routed_request&);
-  http_response post_drain(const routed_request&);
+  reply get_worker_by_id(const routed_request&);
+  reply delete_worker(const routed_request&);
+  reply post_drain(const routed_request&);
   // routes_tasks.cpp
-  http_response post_submit(const routed_request&);
+  reply post_submit(const routed_request&);
   http_response get_tasks(const routed_request&);
-  http_response get_task_by_id(const routed_request&);
-  http_response post_claim(const routed_request&);
-  http_response post_complete(const routed_request&);
-  http_response post_fail(const routed_request&);
-  http_response post_cancel(const routed_request&);
+  reply get_task_by_id(const routed_request&);
+  reply post_claim(const routed_request&);
+  reply post_complete(const routed_request&);
+  reply post_fail(const routed_request&);
+  reply post_cancel(const routed_request&);
   // routes_kv.cpp
-  http_response get_key_value(const routed_request&);
-  http_response put_key_value(const routed_request&);
-  http_response delete_key_value(const routed_request&);
+  reply get_key_value(const routed_request&);
+  reply put_key_value(const routed_request&);
+  reply delete_key_value(const routed_request&);
   http_response get_keys(const routed_request&);
 
   gateway_port& port_;

@@ -89,28 +89,36 @@ bool connection::wait_for_request(std::chrono::milliseconds timeout) {
   return !buffered().empty() || fill(clock::now() + timeout) == outcome::ok;
 }
 
+connection::outcome connection::find_head(std::string_view& head) {
+  // A client may send an empty line after its last body; it is not part of the next head (RFC 9112 §2.2).
+  while (buffered().substr(0, 2) == "\r\n")
+    consume(2);
+  auto text = buffered();
+  auto end = text.find("\r\n\r\n", searched_);
+  if (end != std::string_view::npos) {
+    head = text.substr(0, end + 4);
+    return outcome::ok;
+  }
+  if (text.size() >= limits_.head_bytes)
+    return outcome::too_large;
+  searched_ = text.size() < 3 ? 0 : text.size() - 3;
+  return outcome::timed_out;
+}
+
 connection::outcome connection::read_head(std::string& head) {
   auto deadline = clock::now() + limits_.head_timeout;
-  std::size_t searched = 0;
   for (;;) {
-    auto text = buffered();
-    // A client may send an empty line after its last body; it is not part of the next head (RFC 9112 §2.2).
-    if (text.substr(0, 2) == "\r\n") {
-      consume(2);
-      searched = 0;
-      continue;
-    }
-    auto end = text.find("\r\n\r\n", searched);
-    if (end != std::string_view::npos) {
-      head = text.substr(0, end + 4);
-      consume(end + 4);
+    std::string_view found;
+    auto result = find_head(found);
+    if (result == outcome::ok) {
+      head = found;
+      consume(found.size());
       return outcome::ok;
     }
-    if (text.size() >= limits_.head_bytes)
-      return outcome::too_large;
-    searched = text.size() < 3 ? 0 : text.size() - 3;
-    if (auto result = fill(deadline); result != outcome::ok)
+    if (result == outcome::too_large)
       return result;
+    if (auto filled = fill(deadline); filled != outcome::ok)
+      return filled;
   }
 }
 
@@ -188,29 +196,35 @@ connection::outcome connection::read_exactly(clock::time_point deadline, std::si
   return outcome::ok;
 }
 
-connection::outcome connection::fill(clock::time_point deadline) {
-  // A client that waits for "100 Continue" sends nothing before it has that.
-  if (!flush())
-    return outcome::closed;
+connection::outcome connection::receive(bool& drained) {
   char bytes[read_size];
   for (;;) {
     auto n = ::recv(socket_, bytes, sizeof bytes, MSG_DONTWAIT);
     if (n > 0) {
       in_.append(bytes, static_cast<std::size_t>(n));
+      drained = static_cast<std::size_t>(n) < sizeof bytes;
       return outcome::ok;
     }
-    if (n == 0)
-      return outcome::closed;
-    if (errno == EINTR)
+    if (n < 0 && errno == EINTR)
       continue;
-    if (errno != EAGAIN && errno != EWOULDBLOCK)
-      return outcome::closed;
-    if (!ready(socket_, POLLIN, deadline))
-      return outcome::timed_out;
+    drained = true;
+    return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? outcome::timed_out : outcome::closed;
+  }
+}
+
+connection::outcome connection::fill(clock::time_point deadline) {
+  // A client that waits for "100 Continue" sends nothing before it has that.
+  if (!flush())
+    return outcome::closed;
+  for (bool drained = false;;) {
+    auto result = receive(drained);
+    if (result != outcome::timed_out || !ready(socket_, POLLIN, deadline))
+      return result;
   }
 }
 
 void connection::consume(std::size_t count) {
+  searched_ = 0;
   in_begin_ += count;
   if (in_begin_ == in_.size()) {
     in_.clear();
@@ -231,6 +245,24 @@ void connection::begin_answer(bool endless) {
   answer_bytes_ = 0;
   endless_ = endless;
   write_through_ = false;
+}
+
+bool connection::try_flush() {
+  std::string_view rest = out_;
+  while (!rest.empty()) {
+    auto n = ::send(socket_, rest.data(), rest.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n >= 0) {
+      rest.remove_prefix(static_cast<std::size_t>(n));
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      out_.erase(0, out_.size() - rest.size());
+      return false;
+    } else if (errno != EINTR) {
+      broken_ = true;
+      break;
+    }
+  }
+  out_.clear();
+  return true;
 }
 
 bool connection::flush() {

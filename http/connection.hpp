@@ -37,6 +37,24 @@ class connection : public httplib::Stream {
   /// Does not own the descriptor.
   connection(socket_t socket, const connection_limits& limits);
 
+  // What does not wait.
+
+  /// Takes what has arrived: `ok` if anything had, `timed_out` if not, `closed` after the last byte. `drained` is set
+  /// where nothing can be left to take.
+  outcome receive(bool& drained);
+  /// Bytes that were received and not yet taken.
+  std::string_view buffered() const { return std::string_view{in_}.substr(in_begin_); }
+  void consume(std::size_t count);
+  /// Finds a whole head in what was received, up to and including the empty line: `ok`, and `head` refers to it until
+  /// the next call; `timed_out` where its end has not come.
+  outcome find_head(std::string_view& head);
+  /// Sends what is buffered as far as the system takes it; false: some is left.
+  bool try_flush();
+  /// Buffers without sending.
+  void queue(std::string_view text) { out_.append(text); }
+
+  // What waits.
+
   /// Waits for the first byte of the next request.
   bool wait_for_request(std::chrono::milliseconds timeout);
   /// Reads up to and including the empty line; `ok` fills `head`, without interpreting it.
@@ -77,13 +95,12 @@ class connection : public httplib::Stream {
   outcome read_line(clock::time_point deadline, std::size_t& budget, std::string& line);
   outcome read_exactly(clock::time_point deadline, std::size_t count, std::string& to);
   outcome read_chunked(clock::time_point deadline, std::size_t limit, std::string& body);
-  std::string_view buffered() const { return std::string_view{in_}.substr(in_begin_); }
-  void consume(std::size_t count);
 
   socket_t socket_;
   const connection_limits& limits_;
   std::string in_;  ///< Received; consumed up to in_begin_.
   std::size_t in_begin_ = 0;
+  std::size_t searched_ = 0;  ///< So much of what is buffered holds no end of a head.
   std::string presented_;
   std::size_t presented_begin_ = 0;
   std::string out_;

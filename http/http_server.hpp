@@ -2,16 +2,12 @@
 
 #include <httplib.h>
 
-#include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <thread>
-#include <unordered_map>
 
 #include "http/connection.hpp"
+#include "http/connection_loop.hpp"
 #include "http/connection_threads.hpp"
 #include "http/message.hpp"
 
@@ -21,7 +17,7 @@ struct http_server_options {
   std::string host = "127.0.0.1";
   int port = 8080;  ///< 0: the system picks one.
   connection_limits limits;
-  connection_threads::settings threads;
+  connection_threads::settings threads;  ///< Its limit is that of connections, too.
   /// Connections past the limit of `threads`: each gets one probe answered, or is refused.
   connection_threads::settings spare_threads{16, std::chrono::milliseconds{1'000}};
   /// For the first request of such a connection to arrive.
@@ -29,9 +25,9 @@ struct http_server_options {
   int backlog = 1024;
 };
 
-/// The HTTP port of a node: cpp-httplib with its measured limits lifted. It listens with a real backlog, gives
-/// every connection a thread without a fixed number of them, and reads requests under deadlines (see
-/// `connection`); cpp-httplib binds the port and writes the answers. All requests go to one handler.
+/// The HTTP port of a node: cpp-httplib with its measured limits lifted. It listens with a real backlog, serves all
+/// connections by one `connection_loop`, what may wait by a thread of its own, and reads requests under deadlines (see
+/// `connection`); cpp-httplib binds the port and frames the streamed answers. All requests go to one handler.
 class http_server : private httplib::Server {
  public:
   http_server(http_server_options options, request_handler& handler);
@@ -54,37 +50,25 @@ class http_server : private httplib::Server {
   class watch;
   struct exchange;
 
-  void accept_loop();
-  bool accept_one();
-  void refuse(socket_t socket);
-  bool process_and_close_socket(socket_t socket) override;
-  void handle(socket_t socket, const connection_limits& limits, void (http_server::*serve)(connection&));
-  void serve(connection& client);
-  void serve_probe(connection& client);
-  bool serve_one(connection& client);
+  bool serve(connection& client, request_head& head);
+  void serve_probe(connection& given);
   http_response answer(connection& client, request_head& head, const watch& watched, bool& keep_alive);
   bool send(connection& client, const request_head* head, http_response response, bool keep_alive);
   void write_whole(connection& client, const http_response& response, bool for_head, bool keep_alive);
   bool write_stream(connection& client, const request_head* head, http_response response, bool for_head,
                     bool& keep_alive);
   void fill_response(httplib::Response& to);
-  bool set_idle(socket_t socket, bool idle);
+  // The library's own loop is never run.
+  bool process_and_close_socket(socket_t) override { return false; }
 
   const http_server_options options_;
   const connection_limits spare_limits_;
   std::string keep_alive_;  ///< What the header of that name says.
   request_handler& handler_;
   int port_ = 0;
-  socket_t listener_ = -1;
-  int wake_ = -1;
-  std::atomic<bool> stopping_{false};
-  std::thread acceptor_;
   std::unique_ptr<connection_threads> threads_;
   std::unique_ptr<connection_threads> spare_threads_;
-
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::unordered_map<socket_t, bool> live_;  ///< Whether it waits for a request.
+  std::unique_ptr<connection_loop> loop_;
 };
 
 }  // namespace coordinator

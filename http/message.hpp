@@ -1,12 +1,14 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace coordinator {
@@ -64,12 +66,42 @@ struct http_response {
   void set(std::string name, std::string value) { headers.emplace_back(std::move(name), std::move(value)); }
 };
 
+/// An answer that is not there yet.
+struct awaited_response {
+  /// Makes the answer of what came; on a thread of the server's, at most once.
+  using maker = std::function<http_response()>;
+  /// Takes the maker, once what was waited for is there: at most once, perhaps late or never, on any thread, and it
+  /// only hands the maker over.
+  using completion = std::function<void(maker)>;
+
+  /// Starts what is waited for; does not block.
+  std::function<void(completion)> start;
+  /// The answer when none came within `timeout`, or before the server was stopped.
+  std::function<http_response(bool stopping)> give_up;
+  std::chrono::milliseconds timeout{5'000};
+  /// Nobody needs the answer once the client has gone; a write's is waited for all the same.
+  bool needs_client = false;
+  /// Given up as soon as the server is being stopped.
+  bool long_poll = false;
+};
+
+using reply = std::variant<http_response, awaited_response>;
+
 /// What a server asks of the program behind it. All calls may come from many threads at once.
 class request_handler {
  public:
+  /// What a request's head says of how it is to be taken in.
+  struct plan {
+    std::size_t body_limit = 0;  ///< Larger bodies are answered 413.
+    bool quick = false;          ///< `begin` neither blocks nor streams, and takes little time; the answer likewise.
+  };
+
   virtual ~request_handler() = default;
-  /// Called before the body is read; larger bodies are answered 413.
-  virtual std::size_t body_limit(const http_request& head) const = 0;
+  /// Called before the body is read.
+  virtual plan plan_of(const http_request& head) const = 0;
+  /// Answers a quick request, or begins to.
+  virtual reply begin(http_request& request) = 0;
+  /// Answers any request on the caller's thread, for as long as that takes.
   virtual http_response answer(http_request& request) = 0;
   /// Whether a request is answered at once, and also while as many connections as there may be are busy with others:
   /// then a probe sees a node that is full, and not one that is gone.

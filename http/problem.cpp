@@ -27,7 +27,7 @@ std::string_view status_title(int status) {
     case 412:
       return "Precondition Failed";
     case 413:
-      return "Payload Too Large";
+      return "Content Too Large";
     case 414:
       return "URI Too Long";
     case 422:
@@ -87,6 +87,14 @@ problem not_found(std::string code, std::string detail) {
 
 problem too_large(std::string detail) {
   return {413, "body_too_large", std::move(detail), {}, {}, {}};
+}
+
+problem request_late(std::string_view what) {
+  return {408, "request_timeout", "The request's " + std::string{what} + " did not arrive in time.", {}, {}, {}};
+}
+
+problem too_many_connections() {
+  return {503, "too_many_connections", "This node has no room for another connection.", {}, {}, 1};
 }
 
 }  // namespace coordinator

@@ -31,6 +31,10 @@ problem invalid(std::string field, std::string detail);
 problem not_found(std::string code, std::string detail);
 /// 413.
 problem too_large(std::string detail);
+/// 408: what is named, the head or the body, did not arrive in time.
+problem request_late(std::string_view what);
+/// 503, to a connection past the limit.
+problem too_many_connections();
 
 /// The reason phrase of a status, `Not Found` for 404.
 std::string_view status_title(int status);

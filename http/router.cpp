@@ -10,27 +10,18 @@ bool is_name(std::string_view part) {
 }
 
 /// A fixed part must be equal; a name takes anything but nothing.
-bool matches(const std::vector<std::string>& wanted, const std::vector<std::string_view>& given,
-             std::vector<std::string_view>& values) {
-  values.clear();
+bool matches(const std::vector<std::string>& wanted, const std::vector<std::string_view>& given) {
   if (wanted.size() != given.size())
     return false;
-  for (std::size_t i = 0; i < wanted.size(); ++i) {
-    if (!is_name(wanted[i])) {
-      if (wanted[i] != given[i])
-        return false;
-    } else if (given[i].empty()) {
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    if (is_name(wanted[i]) ? given[i].empty() : wanted[i] != given[i])
       return false;
-    } else {
-      values.push_back(given[i]);
-    }
-  }
   return true;
 }
 
 }  // namespace
 
-void router::add(std::string method, std::string path, route_handler handle, std::size_t body_limit) {
+void router::add(std::string method, std::string path, route_handler handle, request_handler::plan plan) {
   std::vector<std::string> parts;
   for (auto part : split_path(path))
     parts.emplace_back(part);
@@ -42,7 +33,7 @@ void router::add(std::string method, std::string path, route_handler handle, std
   while (at < parts_.size() && fixed(parts_[at]) >= fixed(parts))
     ++at;
   routes_.insert(routes_.begin() + static_cast<std::ptrdiff_t>(at),
-                 route{std::move(method), std::move(path), std::move(handle), body_limit});
+                 route{std::move(method), std::move(path), std::move(handle), plan});
   parts_.insert(parts_.begin() + static_cast<std::ptrdiff_t>(at), std::move(parts));
 }
 
@@ -53,11 +44,15 @@ const route* router::find(const http_request& request, std::vector<std::string_v
   const std::string* path = nullptr;
   for (std::size_t i = 0; i < routes_.size(); ++i) {
     // The first path that fits is meant, whatever its methods: GET /api/tasks/claim asks for no task "claim".
-    if ((path && *path != routes_[i].path) || !matches(parts_[i], given, values))
+    if ((path && *path != routes_[i].path) || !matches(parts_[i], given))
       continue;
     path = &routes_[i].path;
-    if (routes_[i].method == method)
+    if (routes_[i].method == method) {
+      for (std::size_t part = 0; part < given.size(); ++part)
+        if (is_name(parts_[i][part]))
+          values.push_back(given[part]);
       return &routes_[i];
+    }
     allowed += (allowed.empty() ? "" : ", ") + routes_[i].method;
     if (routes_[i].method == "GET")
       allowed += ", HEAD";
@@ -65,14 +60,14 @@ const route* router::find(const http_request& request, std::vector<std::string_v
   return nullptr;
 }
 
-std::size_t router::body_limit(const http_request& request) const {
+request_handler::plan router::plan_of(const http_request& request) const {
   std::vector<std::string_view> values;
   std::string allowed;
   auto found = find(request, values, allowed);
-  return found ? found->body_limit : default_body_limit;
+  return found ? found->plan : request_handler::plan{default_body_limit, true};
 }
 
-http_response router::answer(const http_request& request, const std::string** matched) const {
+reply router::begin(const http_request& request, const std::string** matched) const {
   std::vector<std::string_view> values;
   std::string allowed;
   auto found = find(request, values, allowed);

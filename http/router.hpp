@@ -28,13 +28,13 @@ struct routed_request {
   }
 };
 
-using route_handler = std::function<http_response(const routed_request&)>;
+using route_handler = std::function<reply(const routed_request&)>;
 
 struct route {
   std::string method;
   std::string path;  ///< A template: "/api/tasks/{task_id}/complete".
   route_handler handle;
-  std::size_t body_limit;
+  request_handler::plan plan;
 };
 
 constexpr std::size_t default_body_limit = 8 * 1024 * 1024;
@@ -43,22 +43,23 @@ constexpr std::size_t default_body_limit = 8 * 1024 * 1024;
 /// win over `{name}`. Not to be changed once requests come in.
 class router {
  public:
-  void add(std::string method, std::string path, route_handler handle, std::size_t body_limit = default_body_limit);
+  void add(std::string method, std::string path, route_handler handle,
+           request_handler::plan plan = {default_body_limit, false});
 
   const std::vector<route>& routes() const { return routes_; }
 
-  /// The body limit of the request's route; the default where there is none.
-  std::size_t body_limit(const http_request& request) const;
+  /// The plan of the request's route. Where there is none: quick, with the default limit.
+  request_handler::plan plan_of(const http_request& request) const;
   /// Calls the handler. Without one: 404 `unknown_route`, or 405 `method_not_allowed` with `Allow`. HEAD is
   /// answered as GET.
   /// `matched`, if given, is set to the template of the route that is called.
-  http_response answer(const http_request& request, const std::string** matched = nullptr) const;
+  reply begin(const http_request& request, const std::string** matched = nullptr) const;
 
  private:
   const route* find(const http_request& request, std::vector<std::string_view>& values, std::string& allowed) const;
 
   std::vector<route> routes_;
-  std::vector<std::vector<std::string>> parts_;  ///< Of each route's path; a `{name}` is empty.
+  std::vector<std::vector<std::string>> parts_;  ///< Of each route's path.
 };
 
 }  // namespace coordinator

@@ -2,6 +2,7 @@
 #include "http/json_reader.hpp"
 #include "http/render.hpp"
 #include "http/uri.hpp"
+#include "http/wait.hpp"
 
 namespace coordinator {
 namespace {
@@ -23,7 +24,7 @@ std::string etag(std::uint64_t version) {
 
 }  // namespace
 
-http_response api::get_key_value(const routed_request& r) {
+reply api::get_key_value(const routed_request& r) {
   std::optional<problem> failure;
   auto key = path_key(r, failure);
   if (failure)
@@ -38,7 +39,7 @@ http_response api::get_key_value(const routed_request& r) {
   });
 }
 
-http_response api::put_key_value(const routed_request& r) {
+reply api::put_key_value(const routed_request& r) {
   std::optional<problem> failure;
   put_key command;
   command.key = path_key(r, failure);
@@ -52,15 +53,14 @@ http_response api::put_key_value(const routed_request& r) {
   command.if_match = conditions.if_match;
   command.if_exists = conditions.if_exists;
   command.if_none_match = conditions.if_none_match;
-  auto result = write(std::move(command), options);
-  if (auto wrong = why_not_written(result, "key"))
-    return to_response(*wrong);
-  auto response = ok({{"version", result->result.version}});
-  response.set("ETag", etag(result->result.version));
-  return response;
+  return write(std::move(command), options, "key", [](command_result& result) {
+    auto response = ok({{"version", result.version}});
+    response.set("ETag", etag(result.version));
+    return response;
+  });
 }
 
-http_response api::delete_key_value(const routed_request& r) {
+reply api::delete_key_value(const routed_request& r) {
   std::optional<problem> failure;
   delete_key command;
   command.key = path_key(r, failure);
@@ -74,9 +74,7 @@ http_response api::delete_key_value(const routed_request& r) {
     return to_response(never_matches());
   command.if_match = conditions.if_match;
   command.if_exists = conditions.if_exists;
-  if (auto wrong = why_not_written(write(std::move(command), options), "key"))
-    return to_response(*wrong);
-  return ok({{"success", true}});
+  return write(std::move(command), options, "key", [](command_result&) { return ok({{"success", true}}); });
 }
 
 http_response api::get_keys(const routed_request& r) {
@@ -85,17 +83,19 @@ http_response api::get_keys(const routed_request& r) {
   if (failure)
     return to_response(*failure);
   auto prefix = r.parameter("prefix");
-  return read(r, list_keys{prefix ? *prefix : std::string{}, page.cursor, page.limit}, "key", [](query_result& result) {
-    auto& found = std::get<key_page>(result);
-    nlohmann::ordered_json out;
-    auto list = nlohmann::ordered_json::array();
-    for (auto& key : found.keys)
-      list.push_back(render(key));
-    out["keys"] = std::move(list);
-    out["next_cursor"] =
-        found.next_cursor.empty() ? nlohmann::ordered_json{} : nlohmann::ordered_json(found.next_cursor);
-    return ok(out);
-  });
+  auto given =
+      read(r, list_keys{prefix ? *prefix : std::string{}, page.cursor, page.limit}, "key", [](query_result& result) {
+        auto& found = std::get<key_page>(result);
+        nlohmann::ordered_json out;
+        auto list = nlohmann::ordered_json::array();
+        for (auto& key : found.keys)
+          list.push_back(render(key));
+        out["keys"] = std::move(list);
+        out["next_cursor"] =
+            found.next_cursor.empty() ? nlohmann::ordered_json{} : nlohmann::ordered_json(found.next_cursor);
+        return ok(out);
+      });
+  return wait_for(std::move(given), r.http.client);
 }
 
 }  // namespace coordinator

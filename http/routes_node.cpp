@@ -120,23 +120,22 @@ http_response api::change_members(membership_request request, const routed_reque
   return to_response(answer);
 }
 
-http_response api::post_maintenance_enable(const routed_request& r) {
+reply api::post_maintenance_enable(const routed_request& r) {
   return set_maintenance_mode(r, true);
 }
 
-http_response api::post_maintenance_disable(const routed_request& r) {
+reply api::post_maintenance_disable(const routed_request& r) {
   return set_maintenance_mode(r, false);
 }
 
-http_response api::set_maintenance_mode(const routed_request& r, bool enabled) {
+reply api::set_maintenance_mode(const routed_request& r, bool enabled) {
   std::optional<problem> failure;
   auto options = read_write_options(r, failure);
   if (failure)
     return to_response(*failure);
-  auto result = write(set_maintenance{enabled}, options);
-  if (auto wrong = why_not_written(result, "setting"))
-    return to_response(*wrong);
-  return ok({{"success", true}, {"maintenance", enabled}});
+  return write(set_maintenance{enabled}, options, "setting", [enabled](command_result&) {
+    return ok({{"success", true}, {"maintenance", enabled}});
+  });
 }
 
 http_response api::get_openapi(const routed_request&) {

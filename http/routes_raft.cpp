@@ -304,9 +304,10 @@ http_response api::get_state(const routed_request& r) {
       return to_response(*wrong);
     image = std::move(std::get<std::string>(made));
   }
-  return read(r, query{coordinator::get_state{}}, "state", [&](query_result& result) {
+  auto given = read(r, query{coordinator::get_state{}}, "state", [&](query_result& result) {
     return stream_state(std::make_shared<const state_view>(std::move(std::get<state_view>(result))), std::move(image));
   });
+  return wait_for(std::move(given), r.http.client);
 }
 
 }  // namespace coordinator

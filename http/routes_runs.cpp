@@ -4,6 +4,7 @@
 #include "http/json_reader.hpp"
 #include "http/junit.hpp"
 #include "http/render.hpp"
+#include "http/wait.hpp"
 
 namespace coordinator {
 namespace {
@@ -100,7 +101,7 @@ http_response api::get_runs(const routed_request& r) {
   auto page = read_page(r, failure);
   if (failure)
     return to_response(*failure);
-  return read(r, list_runs{page.cursor, page.limit}, "run", [this](query_result& result) {
+  auto given = read(r, list_runs{page.cursor, page.limit}, "run", [this](query_result& result) {
     auto& found = std::get<run_page>(result);
     json out{{"runs", json::array()}};
     for (auto& run : found.runs)
@@ -108,11 +109,12 @@ http_response api::get_runs(const routed_request& r) {
     out["next_cursor"] = found.next_cursor.empty() ? json{} : json(found.next_cursor);
     return ok(out);
   });
+  return wait_for(std::move(given), r.http.client);
 }
 
 http_response api::get_run_by_id(const routed_request& r) {
   auto& id = r.path_values[0];
-  return read(r, get_run{id}, "run", [&](query_result& result) {
+  auto given = read(r, get_run{id}, "run", [&](query_result& result) {
     auto out = render(std::get<run_view>(result), watcher_->now_ms());
     run_summary summary;
     // What was applied for the first answer is applied for these, too, so they may be stale.
@@ -125,11 +127,12 @@ http_response api::get_run_by_id(const routed_request& r) {
     summary.add_to(out);
     return ok(out);
   });
+  return wait_for(std::move(given), r.http.client);
 }
 
 http_response api::get_junit(const routed_request& r) {
   auto id = r.path_values[0];
-  return read(r, get_run{id}, "run", [&](query_result&) {
+  auto given = read(r, get_run{id}, "run", [&](query_result&) {
     // Twice through the tasks, for the sums stand at the top: so nothing of a large run has to be kept.
     junit_sums sums;
     auto whole = for_each_result(id, [&](task_result each) {
@@ -149,6 +152,7 @@ http_response api::get_junit(const routed_request& r) {
     };
     return response;
   });
+  return wait_for(std::move(given), r.http.client);
 }
 
 }  // namespace coordinator

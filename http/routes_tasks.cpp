@@ -24,7 +24,7 @@ std::uint32_t attempt_field(object_reader& reader) {
 
 }  // namespace
 
-http_response api::post_submit(const routed_request& r) {
+reply api::post_submit(const routed_request& r) {
   auto body = parse_object(r.http.body);
   if (auto wrong = std::get_if<problem>(&body))
     return to_response(*wrong);
@@ -36,15 +36,16 @@ http_response api::post_submit(const routed_request& r) {
   if (failure)
     return to_response(*failure);
   auto& submitted = std::get<submission>(read);
-  auto result = write(std::move(submitted.command), options);
-  if (submitted.single && result)
-    shorten_field(result->result);
-  if (auto wrong = why_not_written(result, "task"))
-    return to_response(*wrong);
-  auto& ids = result->result.ids;
-  if (submitted.single)
-    return ok({{"success", true}, {"task_id", ids.empty() ? std::string{} : ids.front()}});
-  return ok({{"success", true}, {"task_ids", ids}});
+  return write(std::move(submitted.command), options, [single = submitted.single](std::optional<write_result> result) {
+    if (single && result)
+      shorten_field(result->result);
+    if (auto wrong = why_not_written(result, "task"))
+      return to_response(*wrong);
+    auto& ids = result->result.ids;
+    if (single)
+      return ok({{"success", true}, {"task_id", ids.empty() ? std::string{} : ids.front()}});
+    return ok({{"success", true}, {"task_ids", ids}});
+  });
 }
 
 http_response api::get_tasks(const routed_request& r) {
@@ -67,7 +68,7 @@ http_response api::get_tasks(const routed_request& r) {
   }
   if (failure)
     return to_response(*failure);
-  return read(r, std::move(what), "task", [](query_result& result) {
+  auto given = read(r, std::move(what), "task", [](query_result& result) {
     auto& found = std::get<task_page>(result);
     nlohmann::ordered_json out;
     auto list = nlohmann::ordered_json::array();
@@ -78,9 +79,10 @@ http_response api::get_tasks(const routed_request& r) {
         found.next_cursor.empty() ? nlohmann::ordered_json{} : nlohmann::ordered_json(found.next_cursor);
     return ok(out);
   });
+  return wait_for(std::move(given), r.http.client);
 }
 
-http_response api::get_task_by_id(const routed_request& r) {
+reply api::get_task_by_id(const routed_request& r) {
   std::optional<problem> failure;
   auto id = path_id(r, 0, "task_id", failure);
   if (failure)
@@ -88,7 +90,7 @@ http_response api::get_task_by_id(const routed_request& r) {
   return read(r, get_task{id}, "task", [](query_result& result) { return ok(render(std::get<task_view>(result))); });
 }
 
-http_response api::post_claim(const routed_request& r) {
+reply api::post_claim(const routed_request& r) {
   auto body = parse_object(r.http.body);
   if (auto wrong = std::get_if<problem>(&body))
     return to_response(*wrong);
@@ -105,22 +107,30 @@ http_response api::post_claim(const routed_request& r) {
   request.idempotency_key = options.key;
   request.request_hash = options.hash;
   auto longest = request.wait + request.timeout + reply_margin;
-  auto result = wait_for<write_result>([&](auto done) { port_.claim(std::move(request), std::move(done)); }, longest,
-                                       r.http.client, true);
-  // What may be assigned all the same goes back to the queue, for no heartbeat will list it.
-  if (!result && r.http.client && r.http.client->stopping())
-    return to_response(unavailable("shutting_down", "unknown"));
-  if (auto wrong = why_not_written(result, "worker; it must register"))
-    return to_response(*wrong);
-  auto list = nlohmann::ordered_json::array();
-  for (auto& given : result->result.assignments)
-    list.push_back(render(given, options_.lease.count()));
-  nlohmann::ordered_json out;
-  out["tasks"] = std::move(list);
-  return ok(out);
+  auto start = [this, request = std::move(request)](auto done) mutable {
+    port_.claim(std::move(request), std::move(done));
+  };
+  auto end = [lease = options_.lease.count()](const std::optional<write_result>& result) {
+    if (auto wrong = why_not_written(result, "worker; it must register"))
+      return to_response(*wrong);
+    auto list = nlohmann::ordered_json::array();
+    for (auto& given : result->result.assignments)
+      list.push_back(render(given, lease));
+    nlohmann::ordered_json out;
+    out["tasks"] = std::move(list);
+    return ok(out);
+  };
+  auto later = when_done<write_result>(std::move(start), longest, std::move(end));
+  later.needs_client = true;
+  later.long_poll = true;
+  later.give_up = [late = std::move(later.give_up)](bool stopping) {
+    // What may be assigned all the same goes back to the queue, for no heartbeat will list it.
+    return stopping ? to_response(unavailable("shutting_down", "unknown")) : late(stopping);
+  };
+  return later;
 }
 
-http_response api::post_complete(const routed_request& r) {
+reply api::post_complete(const routed_request& r) {
   auto body = parse_object(r.http.body);
   if (auto wrong = std::get_if<problem>(&body))
     return to_response(*wrong);
@@ -137,12 +147,12 @@ http_response api::post_complete(const routed_request& r) {
   if (command.result_json.empty())
     command.result_json = "{}";
   auto id = command.task_id;
-  if (auto wrong = why_not_written(write(std::move(command), options), "task"))
-    return to_response(*wrong);
-  return ok({{"success", true}, {"task_id", id}});
+  return write(std::move(command), options, "task", [id](command_result&) {
+    return ok({{"success", true}, {"task_id", id}});
+  });
 }
 
-http_response api::post_fail(const routed_request& r) {
+reply api::post_fail(const routed_request& r) {
   auto body = parse_object(r.http.body);
   if (auto wrong = std::get_if<problem>(&body))
     return to_response(*wrong);
@@ -159,20 +169,20 @@ http_response api::post_fail(const routed_request& r) {
   if (failure)
     return to_response(*failure);
   auto id = command.task_id;
-  if (auto wrong = why_not_written(write(std::move(command), options), "task"))
-    return to_response(*wrong);
-  return ok({{"success", true}, {"task_id", id}});
+  return write(std::move(command), options, "task", [id](command_result&) {
+    return ok({{"success", true}, {"task_id", id}});
+  });
 }
 
-http_response api::post_cancel(const routed_request& r) {
+reply api::post_cancel(const routed_request& r) {
   std::optional<problem> failure;
   auto id = path_id(r, 0, "task_id", failure);
   auto options = read_write_options(r, failure);
   if (failure)
     return to_response(*failure);
-  if (auto wrong = why_not_written(write(cancel_task{id}, options), "task"))
-    return to_response(*wrong);
-  return ok({{"success", true}, {"task_id", id}});
+  return write(cancel_task{id}, options, "task", [id](command_result&) {
+    return ok({{"success", true}, {"task_id", id}});
+  });
 }
 
 }  // namespace coordinator

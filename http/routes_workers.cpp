@@ -53,9 +53,20 @@ worker_beat read_beat(const json& body, std::optional<problem>& failure) {
   return beat;
 }
 
+http_response answer_to_beat(const std::optional<beat_result>& result) {
+  if (!result)
+    return to_response(unavailable("timeout", "unknown"));
+  if (result->unknown_worker)
+    return to_response(not_found("not_found", "There is no such worker; it must register."));
+  if (result->outcome != write_result::outcome::applied)
+    return to_response(
+        unavailable(result->reason, result->outcome == write_result::outcome::not_applied ? "not_applied" : "unknown"));
+  return ok({{"success", true}, {"cancel", result->cancel}});
+}
+
 }  // namespace
 
-http_response api::post_register(const routed_request& r) {
+reply api::post_register(const routed_request& r) {
   auto body = parse_object(r.http.body);
   if (auto wrong = std::get_if<problem>(&body))
     return to_response(*wrong);
@@ -77,16 +88,15 @@ http_response api::post_register(const routed_request& r) {
   if (failure)
     return to_response(*failure);
   auto id = command.worker_id;
-  auto result = write(std::move(command), options);
-  if (auto wrong = why_not_written(result, "worker"))
-    return to_response(*wrong);
-  return ok({{"success", true},
-             {"worker_id", id},
-             {"heartbeat_interval_ms", options_.worker_heartbeat.count()},
-             {"session", result->result.version}});
+  return write(std::move(command), options, "worker", [this, id](command_result& result) {
+    return ok({{"success", true},
+               {"worker_id", id},
+               {"heartbeat_interval_ms", options_.worker_heartbeat.count()},
+               {"session", result.version}});
+  });
 }
 
-http_response api::post_worker_status(const routed_request& r) {
+reply api::post_worker_status(const routed_request& r) {
   auto body = parse_object(r.http.body);
   if (auto wrong = std::get_if<problem>(&body))
     return to_response(*wrong);
@@ -95,16 +105,10 @@ http_response api::post_worker_status(const routed_request& r) {
   auto timeout = request_timeout(r, failure);
   if (failure)
     return to_response(*failure);
-  auto result = wait_for<beat_result>([&](auto done) { port_.beat(std::move(beat), timeout, std::move(done)); },
-                                      timeout + reply_margin);
-  if (!result)
-    return to_response(unavailable("timeout", "unknown"));
-  if (result->unknown_worker)
-    return to_response(not_found("not_found", "There is no such worker; it must register."));
-  if (result->outcome != write_result::outcome::applied)
-    return to_response(
-        unavailable(result->reason, result->outcome == write_result::outcome::not_applied ? "not_applied" : "unknown"));
-  return ok({{"success", true}, {"cancel", result->cancel}});
+  auto start = [this, beat = std::move(beat), timeout](auto done) mutable {
+    port_.beat(std::move(beat), timeout, std::move(done));
+  };
+  return when_done<beat_result>(std::move(start), timeout + reply_margin, &answer_to_beat);
 }
 
 http_response api::get_workers(const routed_request& r) {
@@ -112,7 +116,7 @@ http_response api::get_workers(const routed_request& r) {
   auto page = read_page(r, failure);
   if (failure)
     return to_response(*failure);
-  return read(r, list_workers{page.cursor, page.limit}, "worker", [](query_result& result) {
+  auto given = read(r, list_workers{page.cursor, page.limit}, "worker", [](query_result& result) {
     auto& found = std::get<worker_page>(result);
     auto out = nlohmann::ordered_json::object();
     for (auto& worker : found.workers)
@@ -122,9 +126,10 @@ http_response api::get_workers(const routed_request& r) {
       response.set("X-Next-Cursor", found.next_cursor);
     return response;
   });
+  return wait_for(std::move(given), r.http.client);
 }
 
-http_response api::get_worker_by_id(const routed_request& r) {
+reply api::get_worker_by_id(const routed_request& r) {
   std::optional<problem> failure;
   auto id = path_id(r, 0, "worker_id", failure);
   if (failure)
@@ -133,26 +138,26 @@ http_response api::get_worker_by_id(const routed_request& r) {
               [](query_result& result) { return ok(render(std::get<worker_view>(result))); });
 }
 
-http_response api::delete_worker(const routed_request& r) {
+reply api::delete_worker(const routed_request& r) {
   std::optional<problem> failure;
   auto id = path_id(r, 0, "worker_id", failure);
   auto options = read_write_options(r, failure);
   if (failure)
     return to_response(*failure);
-  if (auto wrong = why_not_written(write(remove_worker{id}, options), "worker"))
-    return to_response(*wrong);
-  return ok({{"success", true}, {"worker_id", id}});
+  return write(remove_worker{id}, options, "worker", [id](command_result&) {
+    return ok({{"success", true}, {"worker_id", id}});
+  });
 }
 
-http_response api::post_drain(const routed_request& r) {
+reply api::post_drain(const routed_request& r) {
   std::optional<problem> failure;
   auto id = path_id(r, 0, "worker_id", failure);
   auto options = read_write_options(r, failure);
   if (failure)
     return to_response(*failure);
-  if (auto wrong = why_not_written(write(drain_worker{id}, options), "worker"))
-    return to_response(*wrong);
-  return ok({{"success", true}, {"worker_id", id}});
+  return write(drain_worker{id}, options, "worker", [id](command_result&) {
+    return ok({{"success", true}, {"worker_id", id}});
+  });
 }
 
 }  // namespace coordinator

@@ -12,6 +12,22 @@
 
 namespace coordinator {
 
+/// An answer that is made by `render` of a std::optional<T>: of what `start`'s completion is given, or of nothing when
+/// that did not come in time.
+template <class T, class Start, class Render>
+awaited_response when_done(Start start, std::chrono::milliseconds timeout, Render render) {
+  awaited_response later;
+  later.timeout = timeout;
+  later.give_up = [render](bool) { return render(std::optional<T>{}); };
+  later.start = [start = std::move(start), render = std::move(render)](awaited_response::completion done) mutable {
+    start([done = std::move(done), render = std::move(render)](T value) {
+      auto held = std::make_shared<std::optional<T>>(std::move(value));
+      done([held, render] { return render(std::move(*held)); });
+    });
+  };
+  return later;
+}
+
 /// Starts something that answers by a completion on another thread, and waits for it on this one. The completion
 /// hands the value over and wakes this thread, and does nothing else; it may come late or never.
 /// Nothing when no answer came within `timeout`, or, where there is a `client` to watch, once it has gone; a long poll
@@ -47,6 +63,16 @@ std::optional<T> wait_for(Start&& start, std::chrono::milliseconds timeout, cons
       return std::nullopt;
   }
   return std::move(s->value);
+}
+
+/// The answer, waited for on this thread.
+inline http_response wait_for(reply given, const client_watch* client) {
+  if (auto* there = std::get_if<http_response>(&given))
+    return std::move(*there);
+  auto& later = std::get<awaited_response>(given);
+  auto made = wait_for<awaited_response::maker>([&](auto done) { later.start(std::move(done)); }, later.timeout,
+                                                later.needs_client ? client : nullptr, later.long_poll);
+  return made ? (*made)() : later.give_up(later.long_poll && client && client->stopping());
 }
 
 }  // namespace coordinator

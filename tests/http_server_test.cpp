@@ -22,10 +22,45 @@ constexpr auto get = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
 /// More than the buffers of two sockets hold.
 constexpr std::size_t large = 32 << 20;
 
-/// Answers what it was asked; GET /wait waits to be released.
+/// Answers what it was asked; GET /wait waits to be released, and what begins with /later is answered by `make`.
 class echo : public request_handler {
  public:
-  std::size_t body_limit(const http_request& head) const override { return head.path == "/small" ? 10 : 1'000'000; }
+  plan plan_of(const http_request& head) const override {
+    bool waits = head.path == "/wait" || head.path == "/stream" || head.path == "/cut" || head.query == "thread";
+    return {head.path == "/small" ? 10U : 1'000'000U, !waits};
+  }
+
+  reply begin(http_request& request) override {
+    if (request.path.rfind("/later", 0) != 0)
+      return answer(request);
+    awaited_response later;
+    later.start = [this, path = request.path](awaited_response::completion done) {
+      std::lock_guard lock{mutex};
+      asked.emplace_back(path, std::move(done));
+      changed.notify_all();
+    };
+    later.give_up = [](bool stopping) {
+      http_response response;
+      response.body = stopping ? "stopping" : "late";
+      return response;
+    };
+    later.timeout = patience;
+    later.needs_client = request.query == "client";
+    later.long_poll = request.query == "poll";
+    return later;
+  }
+
+  /// Waits until so many have been asked for, and answers the one at that place with its path.
+  void make(std::size_t place) {
+    std::unique_lock lock{mutex};
+    REQUIRE(changed.wait_for(lock, 30s, [&] { return asked.size() > place; }));
+    auto& [path, done] = asked[place];
+    done([path = path] {
+      http_response response;
+      response.body = path;
+      return response;
+    });
+  }
 
   http_response answer(http_request& request) override {
     http_response response;
@@ -69,6 +104,8 @@ class echo : public request_handler {
   std::condition_variable changed;
   int waiting = 0;
   bool released = false;
+  std::chrono::milliseconds patience = 60s;
+  std::deque<std::pair<std::string, awaited_response::completion>> asked;
 };
 
 /// With a patience that a client of a busy machine does not use up; a test of a time-out makes that one short.
@@ -89,6 +126,14 @@ struct running {
   ~running() { handler.release(); }
 
   int port() const { return server.port(); }
+
+  /// Whether so many connections are there, soon.
+  bool has(std::size_t connections) const {
+    auto deadline = std::chrono::steady_clock::now() + 60s;
+    while (server.connections() != connections && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::yield();
+    return server.connections() == connections;
+  }
 
   echo handler;
   http_server server;
@@ -118,6 +163,85 @@ TEST_CASE("http server: requests on one connection are answered in order, pipeli
   CHECK(client.receive().body == "POST /1? abc");
   CHECK(client.receive().body == "POST /2? de");
   CHECK(client.receive().body == "GET /x? ");
+}
+
+TEST_CASE("http server: quick requests and those of threads take turns on one connection") {
+  running node;
+  raw_http client{node.port()};
+  std::string all;
+  for (int i = 0; i < 20; ++i)
+    all += "POST /" + std::to_string(i) + (i % 3 == 0 ? "?thread" : "") + " HTTP/1.1\r\nContent-Length: 2\r\n\r\nab";
+  client.send(all);
+  for (int i = 0; i < 20; ++i)
+    CHECK(client.receive().body == "POST /" + std::to_string(i) + (i % 3 == 0 ? "?thread ab" : "? ab"));
+  CHECK(client.ask(get).status == 200);
+}
+
+TEST_CASE("http server: a request that comes in pieces is put together") {
+  running node;
+  for (std::string target : {"/x", "/x?thread"}) {
+    CAPTURE(target);
+    raw_http client{node.port()};
+    auto text = "POST " + target + " HTTP/1.1\r\nContent-Length: 5\r\n\r\nab\r\n";
+    for (char c : text) {
+      client.send(std::string_view{&c, 1});
+      std::this_thread::yield();
+    }
+    client.send("cGET /y HTTP/1.1\r");
+    CHECK(client.receive().body == "POST " + target + (target == "/x" ? "?" : "") + " ab\r\nc");
+    client.send("\n\r\n");
+    CHECK(client.receive().body == "GET /y? ");
+  }
+}
+
+TEST_CASE("http server: answers that come later go to who asked, in whatever order they come") {
+  running node;
+  std::deque<raw_http> clients;
+  for (std::size_t i = 0; i < 50; ++i) {
+    clients.emplace_back(node.port());
+    clients.back().send("GET /later/" + std::to_string(i) + " HTTP/1.1\r\n\r\nGET /x HTTP/1.1\r\n\r\n");
+  }
+  for (std::size_t i = 50; i-- > 0;)
+    node.handler.make(i);
+  for (std::size_t i = 0; i < 50; ++i) {
+    CHECK(clients[i].receive().body == "/later/" + std::to_string(i));
+    CHECK(clients[i].receive().body == "GET /x? ");
+  }
+}
+
+TEST_CASE("http server: an answer that does not come is given up, and nobody gets it later") {
+  running node;
+  node.handler.patience = 100ms;
+  raw_http client{node.port()};
+  CHECK(client.ask("GET /later/1 HTTP/1.1\r\n\r\n").body == "late");
+  node.handler.patience = 60s;
+  client.send("GET /later/2 HTTP/1.1\r\n\r\n");
+  node.handler.make(1);
+  node.handler.make(0);
+  CHECK(client.receive().body == "/later/2");
+  CHECK(client.ask(get).body == "GET /x? ");
+}
+
+TEST_CASE("http server: who has gone is waited for only where the answer matters all the same") {
+  running node;
+  {
+    raw_http read{node.port()};
+    read.send("GET /later/1?client HTTP/1.1\r\n\r\n");
+    raw_http written{node.port()};
+    written.send("GET /later/2 HTTP/1.1\r\n\r\n");
+    REQUIRE(node.has(2));
+    std::unique_lock lock{node.handler.mutex};
+    REQUIRE(node.handler.changed.wait_for(lock, 30s, [&] { return node.handler.asked.size() == 2; }));
+  }
+  CHECK(node.has(1));
+  for (std::size_t place : {0, 1})
+    node.handler.make(place);
+  CHECK(node.has(0));
+  // One that only ended its side reads its answer.
+  raw_http half{node.port()};
+  half.send("GET /x HTTP/1.1\r\n\r\n");
+  half.end_sending();
+  CHECK(half.receive().status == 200);
 }
 
 TEST_CASE("http server: HEAD, HTTP/1.0 and Connection: close") {
@@ -161,32 +285,34 @@ TEST_CASE("http server: a large answer arrives whole") {
   running node;
   raw_http client{node.port()};
   CHECK(client.ask("GET /large HTTP/1.1\r\n\r\n").body.size() == large);
+  CHECK(client.ask("GET /large?thread HTTP/1.1\r\n\r\n").body.size() == large);
   CHECK(client.ask(get).status == 200);
 }
 
 TEST_CASE("http server: a client that does not read its answer is cut off") {
+  bool quick = false;
+  SUBCASE("a quick one") {
+    quick = true;
+  }
+  SUBCASE("one of a thread") {}
   auto options = patient();
   options.limits.write_stall = 200ms;
   running node{options};
   raw_http client{node.port()};
-  auto reaches = [&](std::size_t connections) {
-    auto deadline = std::chrono::steady_clock::now() + 60s;
-    while (node.server.connections() != connections && std::chrono::steady_clock::now() < deadline)
-      std::this_thread::yield();
-    return node.server.connections() == connections;
-  };
-  REQUIRE(reaches(1));
-  client.send("GET /large HTTP/1.1\r\n\r\n");
-  CHECK(reaches(0));
+  REQUIRE(node.has(1));
+  client.send(std::string{"GET /large"} + (quick ? "" : "?thread") + " HTTP/1.1\r\n\r\n");
+  CHECK(node.has(0));
 }
 
 TEST_CASE("http server: a handler's exception is a 500 and the connection lives on") {
   running node;
   raw_http client{node.port()};
-  auto answer = client.ask("GET /throw HTTP/1.1\r\n\r\n");
-  CHECK(answer.status == 500);
-  CHECK(answer.header("Content-Type") == "application/problem+json");
-  CHECK(client.ask(get).status == 200);
+  for (auto request : {"GET /throw HTTP/1.1\r\n\r\n", "GET /throw?thread HTTP/1.1\r\n\r\n"}) {
+    auto answer = client.ask(request);
+    CHECK(answer.status == 500);
+    CHECK(answer.header("Content-Type") == "application/problem+json");
+    CHECK(client.ask(get).status == 200);
+  }
 }
 
 TEST_CASE("http server: chunked bodies are decoded, with extensions and trailers") {
@@ -302,9 +428,11 @@ TEST_CASE("http server: clients whose body does not come are cut off in bounded 
     CHECK(is_cut_off(client, "1\r\nx\r\n", 20ms, 60s));
   }
   SUBCASE("one that stops") {
-    raw_http client{node.port()};
-    CHECK(client.ask("POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc").status == 408);
-    CHECK(client.closes_within(60s));
+    for (std::string target : {"/x", "/x?thread"}) {
+      raw_http client{node.port()};
+      CHECK(client.ask("POST " + target + " HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc").status == 408);
+      CHECK(client.closes_within(60s));
+    }
   }
   raw_http other{node.port()};
   CHECK(other.ask(get).status == 200);
@@ -313,10 +441,12 @@ TEST_CASE("http server: clients whose body does not come are cut off in bounded 
 TEST_CASE("http server: a head that does not end is cut off, and a body that ends too early answered") {
   running node;
   SUBCASE("a body that ends early") {
-    raw_http client{node.port()};
-    client.send("POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
-    client.end_sending();
-    CHECK(client.receive().status == 400);
+    for (std::string target : {"/x", "/x?thread"}) {
+      raw_http client{node.port()};
+      client.send("POST " + target + " HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
+      client.end_sending();
+      CHECK(client.receive().status == 400);
+    }
   }
   SUBCASE("an endless head") {
     raw_http client{node.port()};
@@ -466,8 +596,20 @@ TEST_CASE("http server: stopping answers what is in flight and closes what is id
   raw_http busy{node.port()};
   busy.send("GET /wait HTTP/1.1\r\n\r\n");
   node.handler.wait_for(1);
+  raw_http poll{node.port()};
+  poll.send("GET /later/poll?poll HTTP/1.1\r\n\r\n");
+  raw_http write{node.port()};
+  write.send("GET /later/write HTTP/1.1\r\n\r\n");
+  {
+    std::unique_lock lock{node.handler.mutex};
+    REQUIRE(node.handler.changed.wait_for(lock, 30s, [&] { return node.handler.asked.size() == 2; }));
+  }
   std::thread stop{[&] { node.server.stop(30s); }};
   CHECK(idle.closes_within(60s));
+  CHECK(poll.receive().body == "stopping");
+  for (std::size_t place : {0, 1})
+    node.handler.make(place);
+  CHECK(write.receive().body == "/later/write");
   node.handler.release();
   auto answer = busy.receive();
   CHECK(answer.status == 200);
