@@ -35,6 +35,9 @@ class actor_gateway_port final : public gateway_port {
  public:
   explicit actor_gateway_port(gateway_port_deps deps) : deps_(std::move(deps)), started_(deps_.clock.steady()) {}
 
+  void gather() override { deps_.intake->gather(); }
+  void hand_over() override { deps_.intake->hand_over(); }
+
   void write(write_request x, completion<write_result> done) override {
     deps_.intake->push(gateway_intake::write_item{std::move(x), std::move(done)});
   }

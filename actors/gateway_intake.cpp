@@ -42,7 +42,7 @@ void gateway_intake::push(item x) {
     std::lock_guard lock{mutex_};
     if (!gone_ && (!leaving_ || std::holds_alternative<contact_item>(x))) {
       queue_.push_back(std::move(x));
-      if (queue_.size() > 1 || !gateway_)
+      if (queue_.size() > 1 || gathering_ || !gateway_)
         return;
       to_wake = gateway_;
     }
@@ -51,6 +51,23 @@ void gateway_intake::push(item x) {
     caf::anon_send(to_wake, gateway_wake{});
   else
     std::visit(refuse{}, x);
+}
+
+void gateway_intake::gather() {
+  std::lock_guard lock{mutex_};
+  // What is there already has its message under way.
+  gathering_ = queue_.empty();
+}
+
+void gateway_intake::hand_over() {
+  gateway_actor to_wake;
+  {
+    std::lock_guard lock{mutex_};
+    if (std::exchange(gathering_, false) && !queue_.empty())
+      to_wake = gateway_;
+  }
+  if (to_wake)
+    caf::anon_send(to_wake, gateway_wake{});
 }
 
 void gateway_intake::leave(std::function<void()> idle) {

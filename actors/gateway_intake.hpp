@@ -69,6 +69,10 @@ class gateway_intake {
   /// Queues it; once the gateway is leaving, a client's request is answered at once with "shutting_down".
   void push(item x);
 
+  /// From now on what is queued wakes nobody; then the gateway gets its one message for all of it.
+  void gather();
+  void hand_over();
+
   /// Lets no more requests of clients in. `idle` is called once when those inside have been answered; long polls are
   /// ended. On a thread of the actor system or on the caller's own.
   void leave(std::function<void()> idle);
@@ -93,6 +97,7 @@ class gateway_intake {
   mutable std::mutex mutex_;
   gateway_actor gateway_;
   std::vector<item> queue_;
+  bool gathering_ = false;
   bool leaving_ = false;
   bool gone_ = false;
   std::function<void()> idle_;

@@ -116,6 +116,11 @@ class gateway_port {
 
   virtual ~gateway_port() = default;
 
+  /// What is asked between these two goes to the node as one; whoever asks much at once saves it wake-ups. By one
+  /// thread at a time, and only for as long as it takes to ask.
+  virtual void gather() {}
+  virtual void hand_over() {}
+
   /// Commits and applies a command once, through elections and retries.
   virtual void write(write_request, completion<write_result> done) = 0;
 

@@ -6,7 +6,9 @@
 #include <caf/scheduler/coordinator.hpp>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <ctime>
+#include <thread>
 
 namespace coordinator {
 
@@ -169,6 +171,9 @@ caf::resumable* local_first::take(coordinator_data& shared) {
 void use_local_first(caf::actor_system_config& config) {
   config.load<local_coordinator>();
   config.set("scheduler.max-throughput", std::size_t{1});
+  // A node's actors form a few chains. With more threads than processors, those of one chain would push each other
+  // aside.
+  config.set("scheduler.max-threads", std::size_t{std::clamp(std::thread::hardware_concurrency(), 2U, 4U)});
 }
 
 }  // namespace coordinator

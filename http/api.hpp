@@ -52,6 +52,8 @@ class api : public request_handler {
   void close();
 
   plan plan_of(const http_request& head) const override;
+  void gather() override { port_.gather(); }
+  void hand_over() override { port_.hand_over(); }
   reply begin(http_request& request) override;
   http_response answer(http_request& request) override;
   bool is_probe(const http_request& request) const override;

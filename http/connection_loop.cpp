@@ -188,6 +188,8 @@ void connection_loop::run() {
     expire();
     closed_.clear();
     auto n = ::epoll_wait(poll_, events.data(), static_cast<int>(events.size()), inbox_->may_sleep() ? patience() : 0);
+    if (n > 1)
+      handler_.gather();
     for (int i = 0; i < n; ++i) {
       auto& event = events[static_cast<std::size_t>(i)];
       if (event.data.u64 == listener_id)
@@ -195,6 +197,8 @@ void connection_loop::run() {
       else if (auto found = sessions_.find(event.data.u64); found != sessions_.end())
         on_event(*found->second, event.events);
     }
+    if (n > 1)
+      handler_.hand_over();
   }
 }
 

@@ -99,6 +99,9 @@ class request_handler {
   virtual ~request_handler() = default;
   /// Called before the body is read.
   virtual plan plan_of(const http_request& head) const = 0;
+  /// Around requests that came at the same time, and are begun one after the other on one thread.
+  virtual void gather() {}
+  virtual void hand_over() {}
   /// Answers a quick request, or begins to.
   virtual reply begin(http_request& request) = 0;
   /// Answers any request on the caller's thread, for as long as that takes.

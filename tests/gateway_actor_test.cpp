@@ -47,6 +47,37 @@ TEST_CASE("gateway actor: a queue that is not empty wakes nobody a second time")
   node.run();
 }
 
+TEST_CASE("gateway actor: what is gathered goes on its way once it is handed over") {
+  local_node node;
+  node.lead();
+  node.port->gather();
+  auto first = node.write(local_node::put("k", "v"));
+  auto second = node.write(local_node::put("l", "v"));
+  node.run();
+  CHECK_FALSE(first->has_value());
+  node.port->hand_over();
+  node.run();
+  CHECK(applied(first));
+  CHECK(applied(second));
+  // What waited before has its message under way, and takes what is gathered with it.
+  auto before = node.write(local_node::put("k", "w"));
+  node.port->gather();
+  auto among = node.write(local_node::put("l", "w"));
+  node.port->hand_over();
+  auto& mailbox = dynamic_cast<caf::scheduled_actor&>(*caf::actor_cast<caf::abstract_actor*>(node.gateway)).mailbox();
+  mailbox.fetch_more();
+  CHECK(mailbox.size() == 1);
+  node.run();
+  CHECK(applied(before));
+  CHECK(applied(among));
+  // Nothing was gathered.
+  node.port->gather();
+  node.port->hand_over();
+  auto after = node.write(local_node::put("k", "x"));
+  node.run();
+  CHECK(applied(after));
+}
+
 TEST_CASE("gateway actor: requests that came before a leader was known are answered when one is") {
   local_node node;
   auto slot = node.write(local_node::put("k", "v"));
