@@ -17,7 +17,9 @@ namespace {
 using namespace std::chrono_literals;
 using time_point = worker_clock::time_point;
 
-constexpr auto longest_sleep = 500ms;
+// Bounds how late a tick comes while the thread that should see to it is busy: less than the shortest election time-out
+// leaves beside the interval of heartbeats.
+constexpr auto longest_sleep = 100ms;
 // Nobody else is woken for so few that fell due together.
 constexpr std::size_t most_own = 4;
 

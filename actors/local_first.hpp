@@ -134,7 +134,10 @@ class local_first : public caf::policy::unprofiled {
   void foreach_central_resumable(Coordinator* self, F f) {
     auto& shared = d(self);
     std::unique_lock lock{shared.mutex};
-    for (auto job : std::exchange(shared.queue, {}))
+    auto jobs = std::exchange(shared.queue, {});
+    // What ends here may send once more.
+    lock.unlock();
+    for (auto job : jobs)
       f(job);
   }
 

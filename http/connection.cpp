@@ -57,6 +57,14 @@ std::optional<std::uint64_t> chunk_size(std::string_view line) {
   return size;
 }
 
+/// A connection that idles keeps no more than a small buffer.
+void forget(std::string& buffer) {
+  if (buffer.capacity() > 2 * write_buffer)
+    buffer = {};
+  else
+    buffer.clear();
+}
+
 void read_address(const sockaddr_storage& from, std::string& ip, int& port, bool& loopback) {
   char text[INET6_ADDRSTRLEN] = {};
   loopback = false;
@@ -227,7 +235,7 @@ void connection::consume(std::size_t count) {
   searched_ = 0;
   in_begin_ += count;
   if (in_begin_ == in_.size()) {
-    in_.clear();
+    forget(in_);
     in_begin_ = 0;
   } else if (in_begin_ >= read_size) {
     in_.erase(0, in_begin_);
@@ -253,6 +261,7 @@ bool connection::try_flush() {
     auto n = ::send(socket_, rest.data(), rest.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n >= 0) {
       rest.remove_prefix(static_cast<std::size_t>(n));
+      answer_bytes_ += static_cast<std::size_t>(n);
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       out_.erase(0, out_.size() - rest.size());
       return false;
@@ -261,7 +270,7 @@ bool connection::try_flush() {
       break;
     }
   }
-  out_.clear();
+  forget(out_);
   return true;
 }
 
@@ -284,7 +293,7 @@ bool connection::flush() {
     }
     broken_ = (errno != EAGAIN && errno != EWOULDBLOCK) || now >= deadline || !ready(socket_, POLLOUT, deadline);
   }
-  out_.clear();
+  forget(out_);
   return !broken_;
 }
 

@@ -25,6 +25,8 @@ using namespace std::chrono_literals;
 constexpr std::size_t most_quick_body = 64 * 1024;
 /// How many new connections are taken before those that are there have their turn again.
 constexpr int most_accepts = 64;
+/// How much one connection may do, requests or pieces received, before the others have their turn.
+constexpr int most_steps = 32;
 /// Out of descriptors or memory, a connection stays in the backlog for so long.
 constexpr auto accept_pause = 20ms;
 /// A client that ended its side may still read an answer; one that comes later is for nobody.
@@ -139,12 +141,16 @@ connection_loop::connection_loop(settings s, socket_t listener, request_handler&
   epoll_event wanted{EPOLLIN | EPOLLET, {}};
   wanted.data.u64 = inbox_id;
   ::epoll_ctl(poll_, EPOLL_CTL_ADD, inbox_->descriptor(), &wanted);
+}
+
+void connection_loop::start() {
   thread_ = std::thread{[this] { run(); }};
 }
 
 connection_loop::~connection_loop() {
   inbox_->push(inbox::order::quit);
-  thread_.join();
+  if (thread_.joinable())
+    thread_.join();
   for_each([this](session& s) { close(s); });
   listen(false);
   ::close(poll_);
@@ -157,6 +163,8 @@ void connection_loop::drain() {
 
 void connection_loop::break_off() {
   inbox_->push(inbox::order::break_off);
+  std::unique_lock lock{ended_mutex_};
+  ended_.wait(lock, [this] { return broken_off_; });
 }
 
 void connection_loop::await_end(std::chrono::milliseconds longest) {
@@ -187,7 +195,8 @@ void connection_loop::run() {
     }
     expire();
     closed_.clear();
-    auto n = ::epoll_wait(poll_, events.data(), static_cast<int>(events.size()), inbox_->may_sleep() ? patience() : 0);
+    const bool may_sleep = unfinished_.empty() && inbox_->may_sleep();
+    auto n = ::epoll_wait(poll_, events.data(), static_cast<int>(events.size()), may_sleep ? patience() : 0);
     if (n > 1)
       handler_.gather();
     for (int i = 0; i < n; ++i) {
@@ -197,6 +206,7 @@ void connection_loop::run() {
       else if (auto found = sessions_.find(event.data.u64); found != sessions_.end())
         on_event(*found->second, event.events);
     }
+    go_on();
     if (n > 1)
       handler_.hand_over();
   }
@@ -283,6 +293,9 @@ void connection_loop::end_all() {
     else
       close(s);
   });
+  std::lock_guard lock{ended_mutex_};
+  broken_off_ = true;
+  ended_.notify_all();
 }
 
 // -- connections -----------------------------------------------------------------------
@@ -359,9 +372,13 @@ void connection_loop::on_event(session& s, std::uint32_t events) {
 
 // -- requests --------------------------------------------------------------------------
 
-/// Goes as far as what has arrived allows.
+/// Goes as far as what has arrived allows, and as the others' turn does.
 void connection_loop::advance(session& s) {
-  while (s.now <= session::phase::body) {
+  for (int steps = 0; s.now <= session::phase::body; ++steps) {
+    if (steps == most_steps) {
+      unfinished_.push_back(s.id);
+      return;
+    }
     if (take_request(s))
       continue;
     if (!s.readable)
@@ -377,6 +394,12 @@ void connection_loop::advance(session& s) {
     else
       close(s);
   }
+}
+
+void connection_loop::go_on() {
+  for (auto id : std::exchange(unfinished_, {}))
+    if (auto found = sessions_.find(id); found != sessions_.end())
+      advance(*found->second);
 }
 
 /// False: more has to arrive.
@@ -431,8 +454,10 @@ bool connection_loop::take_head(session& s) {
     return true;
   }
   auto for_job = std::make_shared<request_head>(std::move(head));
-  if (!send_away(s, [this, &s, for_job] { return threads_.serve(s.client, std::move(*for_job)); }))
+  if (!send_away(s, [this, &s, for_job] { return threads_.serve(s.client, std::move(*for_job)); })) {
+    s.head = std::move(*for_job);
     refuse(s, too_many_connections());
+  }
   return true;
 }
 

@@ -44,12 +44,14 @@ class connection_loop {
     std::function<void(connection&)> serve_probe;
   };
 
-  /// Owns the `listener`. `handler` must outlive this.
+  /// Owns the `listener`. `handler` must outlive this. Nothing happens before `start`.
   connection_loop(settings s, socket_t listener, request_handler& handler, threads t);
   connection_loop(const connection_loop&) = delete;
   connection_loop& operator=(const connection_loop&) = delete;
   /// Closes what is left; no job may run any more.
   ~connection_loop();
+
+  void start();
 
   // Thread-safe.
 
@@ -57,7 +59,7 @@ class connection_loop {
   void drain();
   /// Waits until there is no connection any more.
   void await_end(std::chrono::milliseconds longest);
-  /// Breaks all connections off. Those with a job are closed when it ends.
+  /// Breaks all connections off. Those with a job are closed when it ends; no job begins after this has returned.
   void break_off();
   bool stopping() const { return stopping_; }
   std::size_t connections() const { return count_; }
@@ -77,6 +79,7 @@ class connection_loop {
   void on_made(session& s, const awaited_response::maker& make);
   void on_returned(session& s, bool keep_alive);
   void advance(session& s);
+  void go_on();
   bool take_request(session& s);
   bool take_head(session& s);
   void begin(session& s);
@@ -100,6 +103,7 @@ class connection_loop {
   std::shared_ptr<inbox> inbox_;
   std::unordered_map<std::uint64_t, std::unique_ptr<session>> sessions_;
   std::vector<std::unique_ptr<session>> closed_;  ///< Kept until nothing can refer to them.
+  std::vector<std::uint64_t> unfinished_;         ///< Sessions that are to go on at the next look.
   std::size_t regular_ = 0;                       ///< Of the sessions, those that are not past the limit.
   std::uint64_t last_id_ = 0;
   clock::time_point next_deadline_ = clock::time_point::max();  ///< Of no session earlier.
@@ -108,6 +112,7 @@ class connection_loop {
   std::atomic<std::size_t> count_{0};
   std::mutex ended_mutex_;
   std::condition_variable ended_;
+  bool broken_off_ = false;  ///< Under `ended_mutex_`.
   std::thread thread_;
 };
 

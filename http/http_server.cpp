@@ -127,6 +127,7 @@ std::string http_server::start() {
   // svr_sock_ itself keeps its value to the end: the library takes an invalid one as word to break streams off.
   loop_ = std::make_unique<connection_loop>(
       connection_loop::settings{options_.limits, options_.threads.limit, keep_alive_}, svr_sock_, handler_, jobs);
+  loop_->start();
   return {};
 }
 

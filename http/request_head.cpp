@@ -121,7 +121,7 @@ std::optional<problem> read_framing(request_head& head) {
       else if (head.http_1_0 && lists(value, "keep-alive"))
         head.keep_alive = true;
     } else if (name == "expect") {
-      head.expects_continue = lower(value) == "100-continue";
+      head.expects_continue = !head.http_1_0 && lower(value) == "100-continue";
     }
   }
   if (head.chunked && (head.content_length || head.http_1_0))

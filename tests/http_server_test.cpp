@@ -177,6 +177,42 @@ TEST_CASE("http server: quick requests and those of threads take turns on one co
   CHECK(client.ask(get).status == 200);
 }
 
+TEST_CASE("http server: whoever asks much at once gets all of it, and others theirs meanwhile") {
+  running node;
+  raw_http client{node.port()};
+  std::string all;
+  constexpr int count = 2000;
+  for (int i = 0; i < count; ++i)
+    all += get;
+  client.send(all);
+  raw_http other{node.port()};
+  CHECK(other.ask(get).status == 200);
+  int answered = 0;
+  for (int i = 0; i < count; ++i)
+    answered += client.receive().status == 200 ? 1 : 0;
+  CHECK(answered == count);
+}
+
+TEST_CASE("http server: stopping while clients come and ask harms nobody") {
+  for (int round = 0; round < 20; ++round) {
+    running node;
+    std::vector<std::thread> clients;
+    for (int i = 0; i < 4; ++i)
+      clients.emplace_back([port = node.port(), i] {
+        for (int j = 0; j < 50; ++j) {
+          raw_http one{port};
+          one.send(i % 2 == 0 ? get : "GET /x?thread HTTP/1.1\r\n\r\n");
+          if (one.connected())
+            one.receive(1s);
+        }
+      });
+    node.server.stop(0ms);
+    for (auto& each : clients)
+      each.join();
+    CHECK(node.server.connections() == 0);
+  }
+}
+
 TEST_CASE("http server: a request that comes in pieces is put together") {
   running node;
   for (std::string target : {"/x", "/x?thread"}) {
