@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that docs/benchmarks.md reports, on a machine that should do nothing else: about an hour and a half.
+# Everything that docs/benchmarks.md reports, on a machine that should do nothing else: about 15 minutes with 2 and 3.
 #
 #   tests/benchmark/run.sh                the whole of it, and writes docs/benchmarks.md and docs/images/bench-*.svg
 #   tests/benchmark/run.sh RUNS SECONDS   with other figures than 3 runs of 5 s, to see that it works
@@ -38,7 +38,8 @@ part work claim-complete mixed --clients 16,64 --tasks 200000 --runs "$runs" --s
 part submits batch-submit --runs "$runs" --seconds "$seconds"
 part heartbeats heartbeats --workers 10000 --runs 1 --seconds 30
 part idle idle --runs 1 --seconds 30
-part hundred-thousand restart --tasks 100000 --runs 1
+part hundred-thousand claim-complete --clients 16 --tasks 100000 --runs 1 --seconds "$seconds"
+part large-alone restart --cluster-sizes 1 --tasks 1000000 --runs 1
 part large restart catch-up --tasks 1000000 --runs 1 --seconds "$seconds"
 for kept in 10000 1000000; do
   part "kept-$kept" write --clients 16 --cluster-sizes 1 --kept-tasks "$kept" --runs "$runs" --seconds "$seconds" \
@@ -52,7 +53,7 @@ trap 'rm -f "$measured"' EXIT
   printf 'Measured on %s, %s, %s cores, %s.\n' "$(date -u +%F)" \
     "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)" \
     "$(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)"
-  for name in keys sizes open-loop failover handover work submits heartbeats idle hundred-thousand large kept-10000 kept-1000000; do
+  for name in keys sizes open-loop failover handover work submits heartbeats idle hundred-thousand large-alone large kept-10000 kept-1000000; do
     printf '\n### %s\n\n```\n%s\n```\n\n' "$name" "$(cat "$results/$name.command")"
     cat "$results/$name.md"
   done
