@@ -250,7 +250,7 @@ row() { printf '| %s | %s |\n' "$2" "$(median "$1")"; }
 
 printf '%d writes of 256 bytes by one client at the leader; p50 %d µs untraced, %d µs while traced.\n\n' "$followed" "$untraced" "$traced"
 printf '| step | median µs |\n| --- | --- |\n'
-row 01 'the request reaches a thread of the front: kernel, wake-up'
+row 01 "the request reaches the front's loop: kernel, wake-up"
 row 02 'HTTP read, parsed, routed; into the queue of the gateway'
 row 03 'the gateway wakes and takes it'
 row 04 'gateway; hand-over to the keeper'
@@ -264,7 +264,7 @@ row 11 "at the leader: kernel, wake-up, opened, decoded, hand-over to the keeper
 row 12 "waiting for the leader's own log, where that is later"
 row 13 'commit; hand-over to the state machine'
 row 14 'applied; hand-over to the gateway'
-row 15 'gateway, wake-up of the thread of the front; the answer rendered and written'
+row 15 "gateway, wake-up of the front's loop; the answer rendered and written"
 row 16 'the answer reaches the client'
 row 17 '**the whole write**'
 printf "\nThe leader's own log meanwhile: %s µs until its log writer has it, %s up to the sync, %s fdatasync, %s until the keeper knows.\n" \
