@@ -1,5 +1,7 @@
 #include "http/answer_text.hpp"
 
+#include <spdlog/spdlog.h>
+
 #include "http/problem.hpp"
 
 namespace coordinator {
@@ -30,6 +32,11 @@ std::string head_of(const http_response& response, std::string_view keep_alive) 
   add_header(text, "Content-Length", std::to_string(response.body.size()));
   text += "\r\n";
   return text;
+}
+
+http_response after_exception(const http_request& request, const std::exception& e) {
+  spdlog::error("http: {} {} ended by an exception: {}", request.method, request.path, e.what());
+  return to_response({500, "internal_error", "The request could not be handled.", {}, {}, {}});
 }
 
 }  // namespace coordinator

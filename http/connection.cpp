@@ -256,44 +256,32 @@ void connection::begin_answer(bool endless) {
 }
 
 bool connection::try_flush() {
-  std::string_view rest = out_;
-  while (!rest.empty()) {
-    auto n = ::send(socket_, rest.data(), rest.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  while (out_begin_ < out_.size() && !broken_) {
+    auto n = ::send(socket_, out_.data() + out_begin_, out_.size() - out_begin_, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n >= 0) {
-      rest.remove_prefix(static_cast<std::size_t>(n));
+      out_begin_ += static_cast<std::size_t>(n);
       answer_bytes_ += static_cast<std::size_t>(n);
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-      out_.erase(0, out_.size() - rest.size());
       return false;
-    } else if (errno != EINTR) {
-      broken_ = true;
-      break;
+    } else {
+      broken_ = errno != EINTR;
     }
   }
   forget(out_);
+  out_begin_ = 0;
   return true;
 }
 
 bool connection::flush() {
-  std::string_view rest = out_;
-  while (!rest.empty() && !broken_) {
-    auto n = ::send(socket_, rest.data(), rest.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n >= 0) {
-      rest.remove_prefix(static_cast<std::size_t>(n));
-      answer_bytes_ += static_cast<std::size_t>(n);
-      continue;
-    }
-    if (errno == EINTR)
-      continue;
+  while (!try_flush()) {
     auto now = clock::now();
     auto deadline = now + limits_.write_stall;
     if (!endless_) {
       auto earned = std::chrono::seconds{static_cast<std::int64_t>(answer_bytes_ / limits_.write_rate)};
       deadline = std::min(deadline, answer_began_ + limits_.write_grace + earned);
     }
-    broken_ = (errno != EAGAIN && errno != EWOULDBLOCK) || now >= deadline || !ready(socket_, POLLOUT, deadline);
+    broken_ = now >= deadline || !ready(socket_, POLLOUT, deadline);
   }
-  forget(out_);
   return !broken_;
 }
 
@@ -330,7 +318,7 @@ ssize_t connection::write(const char* from, size_t size) {
   if (broken_)
     return -1;
   out_.append(from, size);
-  if ((write_through_ || out_.size() >= write_buffer) && !flush())
+  if ((write_through_ || out_.size() - out_begin_ >= write_buffer) && !flush())
     return -1;
   return static_cast<ssize_t>(size);
 }

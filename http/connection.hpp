@@ -48,7 +48,7 @@ class connection : public httplib::Stream {
   /// Finds a whole head in what was received, up to and including the empty line: `ok`, and `head` refers to it until
   /// the next call; `timed_out` where its end has not come.
   outcome find_head(std::string_view& head);
-  /// Sends what is buffered as far as the system takes it; false: some is left.
+  /// Sends what is buffered as far as the system takes it; false: some is left. See `broken`.
   bool try_flush();
   /// Buffers without sending.
   void queue(std::string_view text) { out_.append(text); }
@@ -103,7 +103,8 @@ class connection : public httplib::Stream {
   std::size_t searched_ = 0;  ///< So much of what is buffered holds no end of a head.
   std::string presented_;
   std::size_t presented_begin_ = 0;
-  std::string out_;
+  std::string out_;  ///< To be sent; sent up to out_begin_.
+  std::size_t out_begin_ = 0;
   bool write_through_ = false;
   bool endless_ = false;
   bool broken_ = false;

@@ -21,11 +21,6 @@ constexpr int most_steps = 32;
 /// A client that ended its side may still read an answer; one that comes later is for nobody.
 constexpr auto patience_after_end = 500ms;
 
-http_response failed(const http_request& request, const std::exception& e) {
-  spdlog::error("http: {} {} ended by an exception: {}", request.method, request.path, e.what());
-  return to_response({500, "internal_error", "The request could not be handled.", {}, {}, {}});
-}
-
 }  // namespace
 
 void connection_loop::on_event(session& s, std::uint32_t events) {
@@ -140,7 +135,7 @@ void connection_loop::begin(session& s) {
   try {
     given = handler_.begin(request);
   } catch (const std::exception& e) {
-    given = failed(request, e);
+    given = after_exception(request, e);
   }
   if (auto* response = std::get_if<http_response>(&given))
     return respond(s, std::move(*response), s.head->keep_alive);
@@ -163,7 +158,7 @@ void connection_loop::on_made(session& s, const awaited_response::maker& make) {
   try {
     response = make();
   } catch (const std::exception& e) {
-    response = failed(s.head->request, e);
+    response = after_exception(s.head->request, e);
   }
   respond(s, std::move(response), s.head->keep_alive);
   advance(s);

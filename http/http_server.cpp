@@ -3,7 +3,6 @@
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <spdlog/spdlog.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -202,8 +201,7 @@ http_response http_server::answer(connection& client, request_head& head, const 
   try {
     return handler_.answer(request);
   } catch (const std::exception& e) {
-    spdlog::error("http: {} {} ended by an exception: {}", request.method, request.path, e.what());
-    return to_response({500, "internal_error", "The request could not be handled.", {}, {}, {}});
+    return after_exception(request, e);
   }
 }
 

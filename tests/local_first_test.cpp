@@ -49,6 +49,21 @@ bool falls_asleep(const caf::actor& x) {
   return false;
 }
 
+/// Two actors of which the first can end its turn only after the second had its own.
+struct meeting {
+  std::promise<void> reached;
+  std::promise<void> over;
+
+  std::pair<caf::actor, caf::actor> spawn_both(caf::actor_system& system) {
+    return {spawn(system,
+                  [this](caf::event_based_actor*, int) {
+                    reached.get_future().wait();
+                    over.set_value();
+                  }),
+            spawn(system, [this](caf::event_based_actor*, int) { reached.set_value(); })};
+  }
+};
+
 }  // namespace
 
 TEST_CASE("scheduling: the receiver goes on next on the sender's thread, though others sleep") {
@@ -94,21 +109,16 @@ TEST_CASE("scheduling: while one actor is busy, the others go on elsewhere") {
 }
 
 TEST_CASE("scheduling: of several actors to which one sends, all but one are for other threads as well") {
-  std::promise<void> reached;
-  std::promise<void> over;
+  meeting met;
   config with{2};
   caf::actor_system system{with};
-  auto waits = spawn(system, [&](caf::event_based_actor*, int) {
-    reached.get_future().wait();
-    over.set_value();
-  });
-  auto reaches = spawn(system, [&](caf::event_based_actor*, int) { reached.set_value(); });
-  auto both = spawn(system, [&](caf::event_based_actor* self, int x) {
+  auto [waits, reaches] = met.spawn_both(system);
+  auto both = spawn(system, [waits = waits, reaches = reaches](caf::event_based_actor* self, int x) {
     self->send(waits, x);
     self->send(reaches, x);
   });
   caf::anon_send(both, 1);
-  CHECK(over.get_future().wait_for(limit) == std::future_status::ready);
+  CHECK(met.over.get_future().wait_for(limit) == std::future_status::ready);
 }
 
 TEST_CASE("scheduling: two actors that keep each other busy let all others have their turn, on one thread, too") {
@@ -206,40 +216,30 @@ TEST_CASE("scheduling: every delayed message comes, and none early, whoever send
 }
 
 TEST_CASE("scheduling: a delayed message is seen to while the thread that saw to the one before is busy") {
-  std::promise<void> reached;
-  std::promise<void> over;
+  meeting met;
   config with{2};
   caf::actor_system system{with};
-  auto waits = spawn(system, [&](caf::event_based_actor*, int) {
-    reached.get_future().wait();
-    over.set_value();
-  });
-  auto reaches = spawn(system, [&](caf::event_based_actor*, int) { reached.set_value(); });
+  auto [waits, reaches] = met.spawn_both(system);
   REQUIRE(falls_asleep(waits));
   REQUIRE(falls_asleep(reaches));
   caf::delayed_anon_send(waits, 20ms, 1);
   caf::delayed_anon_send(reaches, 60ms, 1);
-  CHECK(over.get_future().wait_for(limit) == std::future_status::ready);
+  CHECK(met.over.get_future().wait_for(limit) == std::future_status::ready);
 }
 
 TEST_CASE("scheduling: of two that are due together, the second does not wait for ever for the first") {
-  std::promise<void> reached;
-  std::promise<void> over;
+  meeting met;
   config with{2};
   caf::actor_system system{with};
-  auto waits = spawn(system, [&](caf::event_based_actor*, int) {
-    reached.get_future().wait();
-    over.set_value();
-  });
-  auto reaches = spawn(system, [&](caf::event_based_actor*, int) { reached.set_value(); });
-  auto both = spawn(system, [&](caf::event_based_actor*, int x) {
+  auto [waits, reaches] = met.spawn_both(system);
+  auto both = spawn(system, [&system, waits = waits, reaches = reaches](caf::event_based_actor*, int x) {
     auto when = std::chrono::steady_clock::now() + 50ms;
     for (auto& to : {waits, reaches})
       system.clock().schedule_message(when, caf::actor_cast<caf::strong_actor_ptr>(to),
                                       caf::make_mailbox_element(nullptr, caf::make_message_id(), {}, x));
   });
   caf::anon_send(both, 1);
-  CHECK(over.get_future().wait_for(limit) == std::future_status::ready);
+  CHECK(met.over.get_future().wait_for(limit) == std::future_status::ready);
 }
 
 TEST_CASE("scheduling: a request that nobody answers ends after its time, and one that is answered does not") {
